@@ -1,0 +1,1 @@
+"""Active learning with Bayesian deep generative models."""

@@ -1,0 +1,93 @@
+"""What an acquisition function may look at, and what it must declare that it needs.
+
+Weight samples stream: for each draw W_k from q(W), add log p(y | x, W_k) of the whole pool, or of one shard of it,
+and forget it. Memory is O(N C) whatever the number of samples, and sums over shards or over samples merge exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+
+class Needs(Enum):
+    """What has to be computed before a score can be; `NOTHING` runs no inference at all."""
+
+    NOTHING = "nothing"
+    MOMENTS = "moments"
+    BOUND = "bound"
+
+
+@dataclass
+class Moments:
+    """Sums over K weight samples, in float64.
+
+    Attributes:
+        sum_p: Σ_k p(y | x, W_k), [N, C].
+        sum_p2: Σ_k p(y | x, W_k)², [N, C]; gives the Monte Carlo error of the mean.
+        sum_entropy: Σ_k H[p(y | x, W_k)] in nats, [N].
+        samples: K.
+    """
+
+    sum_p: Tensor
+    sum_p2: Tensor
+    sum_entropy: Tensor
+    samples: int = 0
+
+    @classmethod
+    def zeros(cls, examples: int, classes: int) -> Moments:
+        """No samples yet."""
+        table = torch.zeros(examples, classes, dtype=torch.float64)
+        return cls(table, table.clone(), torch.zeros(examples, dtype=torch.float64))
+
+    def add(self, log_p: Tensor) -> None:
+        """Add one weight sample's log-probabilities, [N, C]."""
+        p = log_p.detach().to("cpu", torch.float64).exp()
+        p /= p.sum(-1, keepdim=True)  # float32 log-probabilities sum to one only up to 1e-7
+        self.sum_p += p
+        self.sum_p2 += p.square()
+        self.sum_entropy += torch.special.entr(p).sum(-1)
+        self.samples += 1
+
+    def merge_samples(self, other: Moments) -> Moments:
+        """The moments of the same examples over both sets of weight samples."""
+        return Moments(
+            self.sum_p + other.sum_p,
+            self.sum_p2 + other.sum_p2,
+            self.sum_entropy + other.sum_entropy,
+            self.samples + other.samples,
+        )
+
+    @property
+    def mean_p(self) -> Tensor:
+        """The predictive distribution p(y | x) = (1/K) Σ_k p(y | x, W_k), [N, C]."""
+        return self.sum_p / self.samples
+
+    @property
+    def mean_entropy(self) -> Tensor:
+        """(1/K) Σ_k H[p(y | x, W_k)], [N]."""
+        return self.sum_entropy / self.samples
+
+
+@dataclass
+class Evidence:
+    """What was computed for N candidates: as much of it as the score declared, the rest None."""
+
+    examples: int
+    moments: Moments | None = None
+    bound: Tensor | None = None  # expected ELBO in nats, [N]
+
+    def require_moments(self) -> Moments:
+        """The moments, which a score that declares `Needs.MOMENTS` always finds."""
+        if self.moments is None:
+            raise RuntimeError("the score needs moments but did not declare Needs.MOMENTS")
+        return self.moments
+
+    def require_bound(self) -> Tensor:
+        """The expected ELBO, which a score that declares `Needs.BOUND` always finds."""
+        if self.bound is None:
+            raise RuntimeError("the score needs the bound but did not declare Needs.BOUND")
+        return self.bound

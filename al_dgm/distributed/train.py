@@ -1,0 +1,190 @@
+"""Ray Train around one fit: how it is spread, kept and resumed. What is trained is `al_dgm.learning.fit`.
+
+``compute.workers: 0`` is Ray Train's local mode: the same TorchTrainer in this process, no cluster to start.
+With 1 or more, workers start on the cluster that RAY_ADDRESS names, or on a local one; they exchange gradients by
+DistributedDataParallel (gloo on CPUs, NCCL on GPUs), a worker that dies is started again from the last checkpoint,
+and a driver that dies finds that checkpoint too, because the run's name says what is trained.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_weights
+from safetensors.torch import save as save_weights
+from torch import Tensor, distributed, nn
+
+from al_dgm.config import ComputeParams
+from al_dgm.errors import TrainingError
+from al_dgm.files import write_atomically
+from al_dgm.learning.fit import Checkpoints, State, Workers
+from al_dgm.learning.job import TrainingJob
+from al_dgm.models import Model
+
+STATE = "state.pt"
+Trained = tuple[bytes, list[dict[str, float]]]  # safetensors and the training curve
+
+# Set before Ray is imported: no usage statistics; and workers' reports are read every 0.2 s instead of every 2 s.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+
+
+def train(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> tuple[Model, list[dict[str, float]]]:
+    """Run ``job`` as ``compute`` says.
+
+    Args:
+        job: what to train.
+        compute: the ``compute`` section of params.yaml.
+        key: names the run; equal keys must mean equal jobs, since a run is resumed by its key.
+        storage: folder for checkpoints, absolute; shared by all nodes of a cluster.
+
+    Returns:
+        The trained model on the CPU, and its training curve.
+
+    Raises:
+        TrainingError: the objective became non-finite, or workers died more often than ``max_failures``.
+    """
+    if compute.threads is not None:
+        torch.set_num_threads(compute.threads)
+    run = _run_local if compute.workers == 0 else _run_cluster
+    weights, history = run(job, compute, key, storage)
+    shutil.rmtree(storage / key, ignore_errors=True)  # what it was kept for is done
+    model = job.spec.build(seed=0)
+    model.load_state_dict(load_weights(weights))
+    return model.eval(), history
+
+
+def _run_local(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> Trained:
+    """Ray Train's local mode. It keeps no checkpoints, so the state goes to a file of ours."""
+    file = storage / key / STATE
+
+    def run(_: dict[str, Any]) -> Trained:
+        resume = _load_state(file) if file.exists() else None
+        return _fit(job, _device(compute), Workers(), Checkpoints(_saver(file), compute.checkpoint_seconds, resume))
+
+    from ray.train import RunConfig, ScalingConfig  # noqa: PLC0415 - ray costs seconds to import
+    from ray.train.torch import TorchTrainer  # noqa: PLC0415
+
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    trainer = TorchTrainer(run, scaling_config=ScalingConfig(num_workers=0), run_config=RunConfig(name=key))
+    trained: Trained = trainer.fit().return_value
+    return trained
+
+
+def _run_cluster(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> Trained:
+    """Real workers. The job travels through the object store, so nodes need not share the data's disk."""
+    import ray  # noqa: PLC0415 - ray costs seconds to import
+    from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
+    from ray.train.torch import TorchTrainer  # noqa: PLC0415
+
+    started = _connect(ray)
+    try:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"job": [ray.put(job)], "compute": compute},
+            scaling_config=ScalingConfig(num_workers=compute.workers, use_gpu=_device(compute).type == "cuda"),
+            run_config=RunConfig(
+                name=key, storage_path=str(storage), failure_config=FailureConfig(max_failures=compute.max_failures)
+            ),
+        )
+        trained: Trained = trainer.fit().return_value
+    except ray.train.TrainingFailedError as error:
+        raise TrainingError(f"training on {compute.workers} workers failed: {_root_cause(error)}") from error
+    finally:
+        if started:
+            ray.shutdown()
+    return trained
+
+
+def _connect(ray: Any) -> bool:
+    """Join the cluster that RAY_ADDRESS names or start a local one; whether that made a new connection.
+
+    Without an explicit address Ray would join any cluster it finds on this machine.
+    """
+    if ray.is_initialized():
+        return False
+    address = os.environ.get("RAY_ADDRESS", "local")
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=True)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise TrainingError(f"RAY_ADDRESS={address}: no Ray cluster answers: {str(error).splitlines()[0]}") from None
+    return True
+
+
+def _worker(config: dict[str, Any]) -> Trained:
+    """What each Ray worker runs."""
+    import ray  # noqa: PLC0415 - only ever imported in a worker
+    from ray import train as ray_train  # noqa: PLC0415
+    from ray.train.torch import get_device, prepare_model  # noqa: PLC0415
+
+    job: TrainingJob = ray.get(config["job"][0])
+    context = ray_train.get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+
+    def wrap(objective: nn.Module) -> nn.Module:
+        module: nn.Module = prepare_model(objective)
+        return module
+
+    def mean(values: Tensor) -> Tensor:
+        total: Tensor = values.to(get_device())
+        if size > 1:
+            distributed.all_reduce(total)
+            total /= size
+        return total
+
+    def save(state: State) -> None:
+        # Every worker reports, as Ray requires; the state is the same on all, so one of them brings it.
+        with tempfile.TemporaryDirectory() as folder:
+            if rank == 0:
+                torch.save(state, Path(folder) / STATE)
+            checkpoint = ray_train.Checkpoint.from_directory(folder) if rank == 0 else None
+            ray_train.report({"step": state["progress"]["step"]}, checkpoint=checkpoint)
+
+    resume = None
+    if (last := ray_train.get_checkpoint()) is not None:
+        with last.as_directory() as folder:
+            resume = _load_state(Path(folder) / STATE)
+    checkpoints = Checkpoints(save, config["compute"].checkpoint_seconds, resume)
+    return _fit(job, get_device(), Workers(rank, size, wrap, mean), checkpoints)
+
+
+def _fit(job: TrainingJob, device: torch.device, workers: Workers, checkpoints: Checkpoints) -> Trained:
+    model, history = job.run(device, workers, checkpoints)
+    return save_weights(
+        {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    ), history
+
+
+def _device(compute: ComputeParams) -> torch.device:
+    use_gpu = torch.cuda.is_available() if compute.gpu == "auto" else compute.gpu
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def _saver(file: Path) -> Callable[[State], None]:
+    def save(state: State) -> None:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(file, buffer.getvalue())
+
+    return save
+
+
+def _load_state(file: Path) -> State:
+    state: State = torch.load(file, weights_only=True)
+    return state
+
+
+def _root_cause(error: BaseException) -> str:
+    """The last line of the deepest cause: what went wrong, without Ray's frames around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

@@ -1,0 +1,81 @@
+"""How good a model is on the holdout: what the loop records after each training."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from al_dgm.config import PredictionParams
+from al_dgm.data.prepared import DatasetInfo, Holdout
+from al_dgm.files import write_atomically, write_table
+from al_dgm.learning import metrics
+from al_dgm.learning.predict import expected_elbo, predictive_moments
+from al_dgm.models import DeepGenerativeModel, Model
+from al_dgm.nn.bayesian import kl_of_weights
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one model, and the predictions they come from.
+
+    Attributes:
+        values: metrics by name; no times, so that equal runs write equal files.
+        predictions: id, label, predicted, log_prob of each holdout example.
+        seconds: what measuring took.
+    """
+
+    values: Mapping[str, Any]
+    predictions: pa.Table
+    seconds: float
+
+    def write(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Write ``metrics.json``, headed by ``about``, and ``predictions.parquet``."""
+        content = json.dumps({**about, **self.values}, indent=2) + "\n"
+        write_atomically(folder / "metrics.json", content.encode())
+        write_table(folder / "predictions.parquet", self.predictions)
+
+
+def evaluate(model: Model, holdout: Holdout, info: DatasetInfo, params: PredictionParams, seed: int) -> Evaluation:
+    """Accuracy, NLL, Brier score and calibration of the predictive distribution; the bound; the KL of the weights.
+
+    The predictive distribution is averaged over weight samples; the bound is taken at their mean.
+    """
+    began = time.monotonic()
+    x = torch.from_numpy(holdout.x)
+    predicted = predictive_moments(model, x, len(info.classes), params, seed).mean_p.clamp_min(1e-300).log().numpy()
+    values: Values = {
+        "accuracy": metrics.accuracy(predicted, holdout.labels),
+        "nll": metrics.nll(predicted, holdout.labels),
+        "brier": metrics.brier(predicted, holdout.labels),
+        "ece": metrics.ece(predicted, holdout.labels),
+        "bound": None,
+    }
+    if isinstance(model, DeepGenerativeModel):
+        values["bound"] = expected_elbo(model, x, params, seed).double().mean().item()
+    with torch.no_grad():
+        kl = {name: value.item() / info.examples for name, value in kl_of_weights(model).items()}
+    values |= {"kl_weights": sum(kl.values()), "kl_weights_per_layer": kl}
+    return Evaluation(values, _table(holdout, info, predicted), time.monotonic() - began)
+
+
+def _table(holdout: Holdout, info: DatasetInfo, log_prob: np.ndarray) -> pa.Table:
+    classes = np.array(info.classes, dtype=object)
+    flat = pa.array(log_prob.astype(np.float32).ravel())
+    return pa.table(
+        {
+            "id": pa.array(list(holdout.ids), pa.string()),
+            "label": pa.array(classes[holdout.labels], pa.string()),
+            "predicted": pa.array(classes[log_prob.argmax(1)], pa.string()),
+            "log_prob": pa.FixedSizeListArray.from_arrays(flat, len(classes)),
+        }
+    )

@@ -1,0 +1,232 @@
+"""Training one model: a plain torch loop that knows no Ray, no MLflow and no file.
+
+What it needs of the outside is passed in: `Workers` says how many processes share the minibatch, ``checkpoint`` is
+called with the state to keep, ``resume`` is such a state. The result depends on the data, the recipe and the seed
+only: neither on the number of workers (up to rounding) nor on how often the fit was stopped and resumed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from al_dgm.config import TrainingParams
+from al_dgm.errors import TrainingError
+from al_dgm.learning.batches import Batches
+from al_dgm.learning.objective import Minibatch, Objective, Weighting
+from al_dgm.models import Model
+from al_dgm.nn.noise import BatchNoise, generator
+from al_dgm.objectives.schedules import cosine, warmup
+from al_dgm.seeding import integer_seed
+
+WINDOW = 50  # steps between records; the only times at which the loop waits for the device
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """x_l [N_l, D], y_l [N_l] class indices, x_u [N_u, D], in model space."""
+
+    x_labelled: Tensor
+    y: Tensor
+    x_unlabelled: Tensor
+
+    def to(self, device: torch.device) -> TrainingData:
+        """The same data on ``device``."""
+        return TrainingData(self.x_labelled.to(device), self.y.to(device), self.x_unlabelled.to(device))
+
+
+def _unchanged(module: nn.Module) -> nn.Module:
+    return module
+
+
+def _own_mean(values: Tensor) -> Tensor:
+    return values
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes that share each minibatch: which one this is, and how they exchange gradients and means."""
+
+    rank: int = 0
+    size: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = _unchanged
+    mean: Callable[[Tensor], Tensor] = _own_mean
+
+
+@dataclass
+class Progress:
+    """Where a fit stands: everything that a checkpoint keeps beside weights and optimiser."""
+
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: float = math.inf
+    stale_windows: int = 0
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """How a fit's state is kept: ``save`` every ``seconds``, starting from ``resume``."""
+
+    save: Callable[[State], None] | None = None
+    seconds: float = 60.0
+    resume: State | None = None
+
+
+class Fit:
+    """One fit in progress: model, its running average, optimiser, and the step it has come to."""
+
+    def __init__(self, model: Model, data: TrainingData, recipe: TrainingParams, seed: int, workers: Workers) -> None:
+        self.model, self.data, self.recipe, self.seed, self.workers = model, data, recipe, seed, workers
+        n_labelled, n_unlabelled = len(data.x_labelled), len(data.x_unlabelled)
+        weighting = Weighting.of(recipe.weighting, n_labelled, n_unlabelled, recipe.classification_weight)
+        self.objective = workers.wrap(Objective(model, weighting, recipe.temperature))
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.progress = Progress()
+        share = (workers.rank, workers.size)
+        self.labelled = Batches(n_labelled, recipe.labelled_batch, seed, "labelled", *share)
+        self.unlabelled = Batches(n_unlabelled, recipe.unlabelled_batch, seed, "unlabelled", *share)
+
+    def step(self) -> dict[str, Tensor]:
+        """One gradient step; returns the objective's terms, still on the device."""
+        t, recipe = self.progress.step, self.recipe
+        self.optimiser.param_groups[0]["lr"] = cosine(t, recipe.steps, recipe.learning_rate, recipe.final_learning_rate)
+        latent_weight = warmup(t + 1, round(recipe.latent_warmup * recipe.steps))
+        weight_weight = warmup(t + 1, round(recipe.weight_warmup * recipe.steps))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss, terms = self.objective(self._minibatch(t), self._noise(t), latent_weight, weight_weight)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_norm)
+        self.optimiser.step()
+        self._update_average()
+        self.progress.step += 1
+        return dict(terms)
+
+    def state(self) -> State:
+        """All that a resumed fit needs; tensors and plain values only, so it loads without pickle."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "progress": dict(vars(self.progress)),
+        }
+
+    def load(self, state: State) -> None:
+        """Go on from ``state``."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average = state["average"]
+        self.progress = Progress(**state["progress"])
+
+    def finish(self) -> None:
+        """Give the model its averaged weights."""
+        if self.recipe.weight_average:
+            self.model.load_state_dict(self.average)
+
+    def record(self, window: list[dict[str, Tensor]]) -> None:
+        """Close a window of steps: means over steps and workers into the history; refuse a non-finite one.
+
+        Raises:
+            TrainingError: a term is NaN or infinite; names the term and the step.
+        """
+        names = list(window[0])
+        means = self.workers.mean(
+            torch.stack([torch.stack([terms[name] for name in names]) for terms in window]).mean(0)
+        )
+        row = dict(zip(names, means.tolist(), strict=True))
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"training: {name} is {value} before step {self.progress.step}; "
+                    f"expected a finite number: lower training.learning_rate or training.gradient_norm"
+                )
+        self.progress.history.append({"step": self.progress.step, **row})
+        self._watch(row["objective"])
+
+    @property
+    def finished(self) -> bool:
+        """All steps done, or no improvement for ``patience`` windows."""
+        exhausted = 0 < self.recipe.patience <= self.progress.stale_windows
+        return exhausted or self.progress.step >= self.recipe.steps
+
+    def _watch(self, objective: float) -> None:
+        """Count windows without improvement, once the warm-ups no longer raise the objective by themselves."""
+        p, recipe = self.progress, self.recipe
+        if p.step <= max(recipe.latent_warmup, recipe.weight_warmup) * recipe.steps:
+            return
+        improved = objective < p.best - recipe.min_improvement
+        p.stale_windows = 0 if improved else p.stale_windows + 1
+        p.best = min(p.best, objective)
+
+    def _minibatch(self, step: int) -> Minibatch:
+        device = self.data.x_labelled.device
+        labelled, unlabelled = self.labelled.rows(step).to(device), self.unlabelled.rows(step).to(device)
+        return Minibatch(self.data.x_labelled[labelled], self.data.y[labelled], self.data.x_unlabelled[unlabelled])
+
+    def _noise(self, step: int) -> BatchNoise:
+        stream = generator(integer_seed(self.seed, "noise", step), self.data.x_labelled.device)
+        return BatchNoise(stream, self.workers.rank, self.workers.size)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.recipe.weight_average, (1 + self.progress.step) / (10 + self.progress.step))
+        if self.recipe.weight_average:
+            torch._foreach_lerp_(list(self.average.values()), list(self.model.state_dict().values()), 1 - decay)
+
+
+def fit(
+    model: Model,
+    data: TrainingData,
+    recipe: TrainingParams,
+    seed: int,
+    *,
+    workers: Workers | None = None,
+    checkpoints: Checkpoints | None = None,
+    label: str = "fit",
+) -> list[dict[str, float]]:
+    """Train ``model`` in place.
+
+    Args:
+        model: on the device to train on, as are ``data``.
+        data: labelled and unlabelled examples.
+        recipe: the ``training`` section of params.yaml.
+        seed: of this fit; minibatches and noise are its named streams.
+        workers: the processes that share the minibatches; by default this one alone.
+        checkpoints: how the state is kept and what to resume from; by default neither.
+        label: shown before the progress bar.
+
+    Returns:
+        The training curve: one row of ``step`` and mean terms for every `WINDOW` steps.
+
+    Raises:
+        TrainingError: the objective became NaN or infinite.
+    """
+    workers, checkpoints = workers or Workers(), checkpoints or Checkpoints()
+    running = Fit(model, data, recipe, seed, workers)
+    if checkpoints.resume is not None:
+        running.load(checkpoints.resume)
+    model.train()
+    saved = time.monotonic()
+    with tqdm(total=recipe.steps, initial=running.progress.step, desc=label, disable=workers.rank > 0) as bar:
+        while not running.finished:
+            steps = min(WINDOW, recipe.steps - running.progress.step)
+            running.record([running.step() for _ in range(steps)])
+            bar.update(steps)
+            bar.set_postfix(objective=f"{running.progress.history[-1]['objective']:.2f}")
+            # The workers agree on when, since each of them has to take part.
+            elapsed = workers.mean(torch.tensor(time.monotonic() - saved)).item()
+            if checkpoints.save is not None and elapsed > checkpoints.seconds:
+                checkpoints.save(running.state())
+                saved = time.monotonic()
+    running.finish()
+    model.eval()
+    return running.progress.history

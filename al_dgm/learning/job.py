@@ -1,0 +1,86 @@
+"""A training job: all that one fit needs, as plain data that can travel to a worker, and how to run it there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from al_dgm.config import TrainingParams
+from al_dgm.learning.fit import Checkpoints, TrainingData, Workers, fit
+from al_dgm.models import MODELS, Model, Space
+from al_dgm.models.observation import make_observation
+from al_dgm.registry import build
+from al_dgm.seeding import integer_seed
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model without its weights: what `model.json` holds.
+
+    Attributes:
+        name: the model's name in `MODELS`.
+        options: its block in params.yaml.
+        features: D.
+        classes: class names, in the order of the model's outputs.
+        observation: ``kind`` and ``trials``, as dataset.json has them.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    features: int
+    classes: tuple[str, ...]
+    observation: Mapping[str, Any]
+
+    def build(self, seed: int) -> Model:
+        """The model with initial weights drawn from ``seed``.
+
+        Raises:
+            ConfigError: the name or an option is unknown or wrong.
+        """
+        space = Space(self.features, len(self.classes), make_observation(**self.observation))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return build(MODELS, self.name, self.options, path=f"model.{self.name}", space=space)
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One fit.
+
+    Attributes:
+        spec: which model.
+        data: on the CPU.
+        recipe: the ``training`` section of params.yaml.
+        seed: of this fit.
+        start: weights to start from instead of fresh ones (warm start).
+        label: shown before the progress bar.
+    """
+
+    spec: ModelSpec
+    data: TrainingData
+    recipe: TrainingParams
+    seed: int
+    start: Mapping[str, Tensor] | None = None
+    label: str = "fit"
+
+    def run(
+        self, device: torch.device, workers: Workers | None = None, checkpoints: Checkpoints | None = None
+    ) -> tuple[Model, list[dict[str, float]]]:
+        """Train on ``device``; the model and its training curve."""
+        model = self.spec.build(integer_seed(self.seed, "init"))
+        if self.start is not None:
+            model.load_state_dict(dict(self.start))
+        history = fit(
+            model.to(device),
+            self.data.to(device),
+            self.recipe,
+            self.seed,
+            workers=workers,
+            checkpoints=checkpoints,
+            label=self.label,
+        )
+        return model, history

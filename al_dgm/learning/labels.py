@@ -1,0 +1,58 @@
+"""The stages that need no model: the seed set, and the answers to a query. Nothing here loads torch."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from al_dgm.config import Choice, Params
+from al_dgm.data.prepared import DatasetInfo, load_ids, load_info, load_truth
+from al_dgm.labelling import build_source
+from al_dgm.labelling.ledger import count, empty, read_ledger, write_ledger
+from al_dgm.labelling.query import Query, make_query, read_query, write_query
+from al_dgm.labelling.rounds import label_query
+from al_dgm.labelling.seed_set import choose_seed_set
+from al_dgm.labelling.source import LabelSource
+from al_dgm.learning.layout import Layout
+
+GIVEN = {"name": "oracle", "oracle": {"noise": 0.0, "cost": 0.0}}
+
+
+def label_seed_set(params: Params, layout: Layout) -> int:
+    """Choose the seed set, have it labelled, write round 0; returns the number of labels.
+
+    Raises:
+        LabelsPendingError: people have not answered yet; asking again asks for the same examples.
+    """
+    info = load_info(layout.prepared)
+    wanted = params.seed_set
+    truth = partial(load_truth, layout.prepared)
+    ids = choose_seed_set(wanted.strategy, wanted.size, load_ids(layout.prepared), info.classes, truth, params.seed)
+    query = make_query(0, "none", f"seed set: {wanted.strategy}", ids, np.zeros(len(ids)))
+    # Labels that the data came with were paid for before: nobody is asked for them again.
+    choice = Choice.model_validate(GIVEN) if wanted.strategy == "given" else params.labels
+    ledger = label_query(query, _source(choice, params, layout, info), empty(), info.classes)
+    write_query(layout.round(0) / "query.parquet", query)
+    write_ledger(layout.round(0) / "labels.parquet", ledger)
+    return count(ledger)
+
+
+def label_round(params: Params, layout: Layout, k: int) -> int:
+    """Have round ``k``'s query labelled and write the ledger so far; returns the number of labels.
+
+    Raises:
+        LabelsPendingError: people have not answered yet.
+    """
+    info = load_info(layout.prepared)
+    query: Query = read_query(layout.round(k) / "query.parquet")
+    before = read_ledger(layout.round(k - 1) / "labels.parquet")
+    ledger = label_query(query, _source(params.labels, params, layout, info), before, info.classes)
+    write_ledger(layout.round(k) / "labels.parquet", ledger)
+    return count(ledger)
+
+
+def _source(choice: Choice, params: Params, layout: Layout, info: DatasetInfo) -> LabelSource:
+    # The truth is passed as a way to read it: only a source that takes it, the oracle, ever opens the file.
+    truth = partial(load_truth, layout.prepared)
+    return build_source(choice, truth=truth, classes=info.classes, seed=params.seed, root=layout.home)

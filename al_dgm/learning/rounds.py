@@ -1,0 +1,172 @@
+"""The two stages of a round that need a model: train on the labels so far, and choose what to ask next."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from al_dgm.acquisition import SCORES, SELECTORS, Evidence, Needs, select
+from al_dgm.config import AcquisitionParams, Choice, ComputeParams, Params
+from al_dgm.data.prepared import DatasetInfo, Pool, load_holdout, load_info, load_pool
+from al_dgm.errors import ConfigError, DataError
+from al_dgm.files import write_atomically
+from al_dgm.labelling.ledger import answered, consensus, read_ledger
+from al_dgm.labelling.query import make_query, write_query
+from al_dgm.learning.evaluate import evaluate
+from al_dgm.learning.fit import TrainingData
+from al_dgm.learning.job import ModelSpec, TrainingJob
+from al_dgm.learning.layout import Layout
+from al_dgm.learning.model_files import load_model, save_model
+from al_dgm.learning.predict import expected_elbo, predictive_moments
+from al_dgm.models import MODELS, DeepGenerativeModel, Model
+from al_dgm.registry import build, lookup
+from al_dgm.seeding import integer_seed, rng
+
+Train = Callable[[TrainingJob, ComputeParams, str, Path], tuple[Model, list[dict[str, float]]]]
+
+
+def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
+    """Train on the labels of round ``k`` − 1 and measure on the holdout; writes all but the query of ``rounds/k``.
+
+    Args:
+        params: of the whole loop.
+        layout: where the files lie.
+        k: round, from 1.
+        train: runs the job (`al_dgm.distributed.train.train`).
+    """
+    began = time.monotonic()
+    info, pool = load_info(layout.prepared), load_pool(layout.prepared)
+    ledger = layout.round(k - 1) / "labels.parquet"
+    labels = consensus(read_ledger(ledger))
+    spec = model_spec(params.model, info)
+    job = TrainingJob(
+        spec=spec,
+        data=training_data(pool, labels, info.classes),
+        recipe=params.training,
+        seed=integer_seed(params.seed, "fit", k),
+        start=_start(params, layout, k),
+        label=f"round {k}: {len(labels)} labels",
+    )
+    fit_began = time.monotonic()
+    model, history = train(job, params.compute, _job_key(params, k, ledger), layout.checkpoints)
+    fit_seconds = time.monotonic() - fit_began
+    folder = layout.round(k)
+    save_model(folder / "model", spec, model)
+    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    holdout = load_holdout(layout.prepared, info)
+    measured = evaluate(model, holdout, info, params.prediction, _prediction_seed(params, k))
+    measured.write(folder, {"round": k, "labels": len(labels), "model": spec.name, "steps": int(history[-1]["step"])})
+    seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}
+    _write_json(folder / "timings.json", {**seconds, "total_seconds": time.monotonic() - began})
+
+
+def acquire_round(params: Params, layout: Layout, k: int) -> None:
+    """Score the pool's unanswered examples with round ``k``'s model and write the query.
+
+    Raises:
+        PoolExhaustedError: fewer candidates than ``query_size``.
+        NonFiniteScoreError: a score is NaN or infinite.
+    """
+    began = time.monotonic()
+    info, pool = load_info(layout.prepared), load_pool(layout.prepared)
+    done = answered(read_ledger(layout.round(k - 1) / "labels.parquet"))
+    candidates = _candidates(pool, done, params.acquisition, rng(params.seed, "candidates", k))
+    model, _, version = load_model(layout.round(k) / "model")
+    score_began = time.monotonic()
+    scores = score_pool(model, pool.x[candidates], info, params, _prediction_seed(params, k))
+    score_seconds = time.monotonic() - score_began
+    selector = params.acquisition.selector.build(SELECTORS, "acquisition.selector")
+    ids = [str(pool.ids[i]) for i in candidates]
+    chosen = select(ids, scores, selector, params.acquisition.query_size, rng(params.seed, "selection", k))
+    names, values = zip(*chosen, strict=True)
+    write_query(layout.round(k) / "query.parquet", make_query(k, version, params.acquisition.name, names, values))
+    seconds = time.monotonic() - began
+    _write_json(
+        layout.round(k) / "acquire.json",
+        {"score_seconds": score_seconds, "total_seconds": seconds, "candidates": len(candidates)},
+    )
+
+
+def score_pool(model: Model, x: np.ndarray, info: DatasetInfo, params: Params, seed: int) -> np.ndarray:
+    """Acquisition scores of candidates x [N, D] in model space; computes only what the score declares, [N]."""
+    score = build(SCORES, params.acquisition.name, {}, path="acquisition.name")
+    evidence = Evidence(examples=len(x))
+    if score.needs is Needs.MOMENTS:
+        evidence.moments = predictive_moments(model, torch.from_numpy(x), len(info.classes), params.prediction, seed)
+    if score.needs is Needs.BOUND:
+        if not isinstance(model, DeepGenerativeModel):
+            raise ConfigError(
+                f"acquisition.name '{params.acquisition.name}' needs a bound on log p(x), which model "
+                f"'{params.model.name}' does not have; expected a generative model such as m2"
+            )
+        evidence.bound = expected_elbo(model, torch.from_numpy(x), params.prediction, seed)
+    return score(evidence).numpy()
+
+
+def model_spec(choice: Choice, info: DatasetInfo) -> ModelSpec:
+    """The model that params.yaml names, for the data that dataset.json describes."""
+    for name in choice.blocks:
+        lookup(MODELS, name, "model")
+    lookup(MODELS, choice.name, "model.name")
+    observation = {"kind": info.observation.kind, "trials": info.observation.trials}
+    return ModelSpec(choice.name, choice.options, int(np.prod(info.shape)), tuple(info.classes), observation)
+
+
+def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> TrainingData:
+    """The labelled examples in the pool's order, and the rest of the pool unlabelled.
+
+    Raises:
+        DataError: the ledger names an example that is not in the pool, or there is no label at all.
+    """
+    position = {str(name): i for i, name in enumerate(pool.ids)}
+    unknown = [name for name in labels.index if name not in position]
+    if unknown:
+        raise DataError(
+            f"ledger: expected examples of the pool, got '{unknown[0]}' and {len(unknown) - 1} more not in it"
+        )
+    if labels.empty:
+        raise DataError("ledger: expected at least one label to train on, got none")
+    index = {name: c for c, name in enumerate(classes)}
+    rows = sorted((position[str(name)], index[label]) for name, label in labels.items())
+    labelled, y = np.array(rows).T
+    rest = np.setdiff1d(np.arange(len(pool.ids)), labelled)
+    x = torch.from_numpy(pool.x)
+    return TrainingData(x[labelled], torch.from_numpy(y.astype(np.int64)), x[rest])
+
+
+def _candidates(pool: Pool, done: set[str], params: AcquisitionParams, stream: np.random.Generator) -> np.ndarray:
+    """Positions of the examples nobody has answered for; a random subset of ``max_candidates`` where that is set."""
+    open_positions = np.flatnonzero([str(name) not in done for name in pool.ids])
+    if params.max_candidates is None or params.max_candidates >= len(open_positions):
+        return open_positions
+    return np.sort(stream.choice(open_positions, params.max_candidates, replace=False))
+
+
+def _start(params: Params, layout: Layout, k: int) -> dict[str, Tensor] | None:
+    """The previous round's weights for a warm start; the first round and a cold start have none."""
+    if params.training.start == "cold" or k == 1:
+        return None
+    return load_model(layout.round(k - 1) / "model")[0].state_dict()
+
+
+def _prediction_seed(params: Params, k: int) -> int:
+    return integer_seed(params.seed, "prediction", k)
+
+
+def _job_key(params: Params, k: int, ledger: Path) -> str:
+    """Names the fit by all that decides its result, so that a checkpoint is never taken up by another fit."""
+    labels = hashlib.sha256(ledger.read_bytes()).hexdigest()[:12]
+    return f"train-{params.fingerprint()}-{k}-{labels}"
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

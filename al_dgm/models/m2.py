@@ -1,0 +1,85 @@
+"""M2: Kingma, Rezende, Mohamed & Welling 2014, "Semi-supervised learning with deep generative models" (seed 002).
+
+p(x, y, z) = p(y) p(z) p(x | y, z)         q(y, z | x) = q(y | x) q(z | x, y)
+
+L(x, y) = E_q(z|x,y)[log p(x | y, z)] + log p(y) − KL(q(z | x, y) ‖ p(z))
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from al_dgm.models.base import (
+    DeepGenerativeModel,
+    Enumeration,
+    Prediction,
+    Space,
+    check_networks,
+    is_bayesian,
+    latent_kl,
+    sample_gaussian,
+)
+from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
+from al_dgm.nn.noise import Noise
+from al_dgm.objectives.densities import gaussian
+
+
+class M2(DeepGenerativeModel):
+    """M2 with weights that may carry a distribution.
+
+    Args:
+        space: the data's sizes and observation model.
+        hidden: sizes of the hidden layers of every network.
+        latent: size Z of z.
+        bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``classifier`` q(y|x),
+            ``encoder`` q(z|x,y) and ``decoder`` p(x|y,z).
+        prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        hidden: list[int] = [256, 256],  # noqa: B006 - a schema's default, never mutated
+        latent: int = 8,
+        bayesian: str | list[str] = "classifier",
+        prediction: Prediction = "classifier",
+    ) -> None:
+        super().__init__(space, prediction)
+        D, C = space.features, space.classes
+        outputs = space.observation.outputs(D)
+        check_networks(bayesian, ("classifier", "encoder", "decoder"))
+        self.classifier = MLP([D], hidden, C, bayesian=is_bayesian("classifier", bayesian))
+        self.encoder = MLP(
+            [D, C], hidden, 2 * latent, bayesian=is_bayesian("encoder", bayesian), head_init_sd=HEAD_INIT_SD
+        )
+        self.decoder = MLP([C, latent], hidden, outputs, bayesian=is_bayesian("decoder", bayesian))
+
+    def classify(self, x: Tensor, noise: Noise, samples: int) -> Tensor:  # noqa: ARG002 - q(y|x) has no latents
+        """log q(y | x), [B, 1, C]."""
+        return F.log_softmax(self.classifier(x[:, None, :], noise=noise), dim=-1)
+
+    def enumerate(
+        self,
+        x: Tensor,
+        y: Tensor,
+        noise: Noise,
+        samples: int,
+        *,
+        latent_weight: float = 1.0,
+        closed_form: bool = True,
+    ) -> Enumeration:
+        """L_s(x, y), [B, S, C]."""
+        x4 = x[:, None, None, :]
+        q_z = gaussian(self.encoder(x4, y, noise=noise))
+        z = sample_gaussian(*q_z, noise, samples)
+        reconstruction = self.space.observation.log_density(x4, self.decoder(y, z, noise=noise))
+        kl = latent_kl(z, q_z, None, closed_form=closed_form)
+        bound = reconstruction + (y * self.log_prior).sum(-1) - latent_weight * kl
+        return Enumeration(bound=bound, log_q=self.classify(x, noise, samples))
+
+    def represent(self, x: Tensor, noise: Noise) -> Tensor:
+        """Mean of q(z | x, ŷ), [B, Z]."""
+        best = self.classify(x, noise, 1)[:, 0].argmax(-1)
+        y = F.one_hot(best, self.space.classes).to(x.dtype)
+        return gaussian(self.encoder(x, y, noise=noise))[0]

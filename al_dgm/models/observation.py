@@ -1,0 +1,104 @@
+"""Observation models p(x | ·): what a decoder's output means, chosen by the data set.
+
+Each has the same anatomy: ``outputs(features)`` is how many numbers the decoder gives, ``draw`` what the model is
+trained on, ``log_density`` its likelihood in nats summed over the features, ``mean`` the expected x.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from al_dgm.nn.noise import Noise
+from al_dgm.objectives import densities
+
+
+class Observation(Protocol):
+    """p(x | parameters)."""
+
+    def outputs(self, features: int) -> int:
+        """How many decoder outputs describe ``features`` observed numbers."""
+        ...
+
+    def draw(self, x: Tensor, noise: Noise) -> Tensor:
+        """The x of one training step, from the stored x; both [B, D]."""
+        ...
+
+    def log_density(self, x: Tensor, parameters: Tensor) -> Tensor:
+        """log p(x | parameters), summed over the features; leading dimensions broadcast."""
+        ...
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """E[x | parameters], [..., D]."""
+        ...
+
+
+class Bernoulli:
+    """Grey values in [0, 1] as probabilities: binarised anew in every step (dynamic binarisation)."""
+
+    def outputs(self, features: int) -> int:
+        """One logit per feature."""
+        return features
+
+    def draw(self, x: Tensor, noise: Noise) -> Tensor:
+        """x_d ~ Bernoulli(stored grey value)."""
+        return (noise.uniform(x.shape) < x).to(x.dtype)
+
+    def log_density(self, x: Tensor, parameters: Tensor) -> Tensor:
+        """Σ_d log Bernoulli(x_d; sigmoid(logit_d))."""
+        return densities.binomial_log_density(x, parameters, trials=1)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """sigmoid(logits)."""
+        return torch.sigmoid(parameters)
+
+
+class Binomial:
+    """Grey values that are counts out of ``trials`` (scikit-learn's digits: black pixels of 4 × 4), as proportions."""
+
+    def __init__(self, trials: int) -> None:
+        self.trials = trials
+
+    def outputs(self, features: int) -> int:
+        """One logit per feature."""
+        return features
+
+    def draw(self, x: Tensor, noise: Noise) -> Tensor:  # noqa: ARG002 - nothing to draw
+        """x itself: the counts are the observation."""
+        return x
+
+    def log_density(self, x: Tensor, parameters: Tensor) -> Tensor:
+        """Σ_d log Binomial(trials x_d; trials, sigmoid(logit_d))."""
+        return densities.binomial_log_density(x, parameters, self.trials)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """sigmoid(logits)."""
+        return torch.sigmoid(parameters)
+
+
+class Gaussian:
+    """Real values, standardised by the data preparation; mean and log-variance per feature."""
+
+    def outputs(self, features: int) -> int:
+        """Mean and log-variance per feature."""
+        return 2 * features
+
+    def draw(self, x: Tensor, noise: Noise) -> Tensor:  # noqa: ARG002 - nothing to draw
+        """x itself."""
+        return x
+
+    def log_density(self, x: Tensor, parameters: Tensor) -> Tensor:
+        """log N(x; mean, variance)."""
+        return densities.normal_log_density(x, *densities.gaussian(parameters))
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """The mean."""
+        return densities.gaussian(parameters)[0]
+
+
+def make_observation(kind: str, trials: int = 1) -> Observation:
+    """The observation model that dataset.json names."""
+    made: dict[str, Observation] = {"bernoulli": Bernoulli(), "binomial": Binomial(trials), "gaussian": Gaussian()}
+    return made[kind]

@@ -1,0 +1,38 @@
+"""Supervised baselines: they see the labelled examples only, and give no bound."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from al_dgm.models.base import Model, Space
+from al_dgm.nn.mlp import MLP
+from al_dgm.nn.noise import Noise
+
+
+class Classifier(Model):
+    """p(y | x, W) = softmax of a multi-layer perceptron; minimises −log p(y | x, W)."""
+
+    def __init__(self, space: Space, hidden: list[int], *, bayesian: bool) -> None:
+        super().__init__()
+        self.space = space
+        self.classifier = MLP([space.features], hidden, space.classes, bayesian=bayesian)
+
+    def log_predictive(self, x: Tensor, noise: Noise, samples: int) -> Tensor:  # noqa: ARG002 - no latents
+        """log p(y | x, W), [B, C]."""
+        return F.log_softmax(self.classifier(x, noise=noise), dim=-1)
+
+    def labelled_terms(self, x: Tensor, y: Tensor, noise: Noise, latent_weight: float) -> dict[str, Tensor]:  # noqa: ARG002
+        """−log p(y | x), [B]."""
+        log_p = self.log_predictive(x, noise, samples=1)
+        return {"classification": F.nll_loss(log_p, y, reduction="none")}
+
+
+def mlp(space: Space, hidden: list[int] = [256, 256], bayesian: bool = True) -> Classifier:  # noqa: B006, FBT001, FBT002
+    """A multi-layer perceptron, Bayesian or not."""
+    return Classifier(space, hidden, bayesian=bayesian)
+
+
+def logistic(space: Space, bayesian: bool = False) -> Classifier:  # noqa: FBT001, FBT002 - an option in params.yaml
+    """Multinomial logistic regression."""
+    return Classifier(space, [], bayesian=bayesian)

@@ -1,0 +1,49 @@
+"""Multi-layer perceptrons over several inputs, Bayesian or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from al_dgm.nn.linear import BayesianLinear, Linear
+from al_dgm.nn.noise import Noise
+
+HEAD_INIT_SD = 1e-3  # mean and log-variance heads start near 0: unit-variance Gaussians (Maaløe's released code)
+
+
+class MLP(nn.Module):
+    """[x_1, x_2, …] -> hidden layers with ReLU -> linear output.
+
+    Args:
+        inputs: sizes of the inputs, summed in the first layer (see `al_dgm.nn.linear`).
+        hidden: sizes of the hidden layers; none makes the network linear.
+        outputs: size of the output.
+        bayesian: every layer a `BayesianLinear`.
+        head_init_sd: standard deviation of the output layer's initial weights; None for Glorot's.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        hidden: Sequence[int],
+        outputs: int,
+        *,
+        bayesian: bool = False,
+        head_init_sd: float | None = None,
+    ) -> None:
+        super().__init__()
+        layer = BayesianLinear if bayesian else Linear
+        fan_ins = [tuple(inputs), *((size,) for size in hidden)]
+        sizes = [*hidden, outputs]
+        init = [None] * len(hidden) + [head_init_sd]
+        self.layers = nn.ModuleList(layer(i, o, init_sd=sd) for i, o, sd in zip(fan_ins, sizes, init, strict=True))
+
+    def forward(self, *inputs: Tensor, noise: Noise) -> Tensor:
+        """[..., outputs]; the inputs' leading dimensions broadcast."""
+        first, *rest = self.layers
+        h: Tensor = first(*inputs, noise=noise)
+        for layer in rest:
+            h = layer(F.relu(h), noise=noise)
+        return h

@@ -1,0 +1,64 @@
+"""Log-densities and Kullback-Leibler divergences, in nats, summed over the last dimension.
+
+Gaussians are diagonal and given by mean and *log-variance*, both [..., D]; results are [...].
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LOG_2PI = math.log(2 * math.pi)
+MAX_LOG_VARIANCE = 10.0  # e^±5 standard deviations: far outside what a latent needs, far inside float32
+
+
+def gaussian(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """A network's output [..., 2D] read as (mean, log-variance), the latter clamped to ±`MAX_LOG_VARIANCE`."""
+    mean, log_variance = parameters.chunk(2, dim=-1)
+    return mean, log_variance.clamp(-MAX_LOG_VARIANCE, MAX_LOG_VARIANCE)
+
+
+def normal_log_density(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """log N(x; mean, exp(log_variance))."""
+    return -0.5 * (LOG_2PI + log_variance + (x - mean).square() * torch.exp(-log_variance)).sum(-1)
+
+
+def standard_normal_log_density(x: Tensor) -> Tensor:
+    """log N(x; 0, I)."""
+    return -0.5 * (LOG_2PI + x.square()).sum(-1)
+
+
+def kl_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) ‖ N(0, I))."""
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(-1)
+
+
+def kl_normal(mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) ‖ N(prior_mean, exp(prior_log_variance)))."""
+    difference = log_variance - prior_log_variance
+    distance = (mean - prior_mean).square() * torch.exp(-prior_log_variance)
+    return 0.5 * (difference.exp() + distance - difference - 1).sum(-1)
+
+
+def binomial_log_density(x: Tensor, logits: Tensor, trials: int) -> Tensor:
+    """log Binomial(trials·x; trials, sigmoid(logits)) for proportions x in [0, 1]; trials = 1 is Bernoulli.
+
+    From logits, never from clipped probabilities; the logarithm of the binomial coefficient is included, so that
+    the value is a probability's.
+    """
+    log_likelihood = trials * (x * logits - F.softplus(logits))
+    if trials == 1:
+        return log_likelihood.sum(-1)
+    counts = trials * x
+    top = torch.full((), float(trials + 1), dtype=x.dtype, device=x.device)
+    coefficient = torch.lgamma(top) - torch.lgamma(counts + 1) - torch.lgamma(trials - counts + 1)
+    return log_likelihood.sum(-1) + coefficient.sum(-1)
+
+
+def categorical_entropy(log_probabilities: Tensor) -> Tensor:
+    """H[p] = −Σ p log p, exactly 0 where p = 0."""
+    entropy: Tensor = torch.special.entr(log_probabilities.exp()).sum(-1)
+    return entropy

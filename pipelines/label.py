@@ -1,0 +1,25 @@
+"""Stage `label@k`: the answers to round k's query; stops with exit code 75 while people are still labelling."""
+
+from __future__ import annotations
+
+import argparse
+
+from al_dgm.config import load_params
+from al_dgm.errors import one_line_errors
+
+
+def main() -> None:
+    """Hand the query to the label source and write the longer ledger once every answer is there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--round", type=int, required=True)
+    k = parser.parse_args().round
+    params = load_params()
+    from al_dgm.learning.labels import label_round
+    from al_dgm.learning.layout import Layout
+
+    label_round(params, Layout.here(), k)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
