@@ -92,6 +92,11 @@ class TrainingParams(_Section):
     weighting: Literal["sum", "mean"]
     latent_warmup: Fraction
     weight_warmup: Fraction
+    responsibility_start: Fraction
+    responsibility_end: Fraction
+    adversarial_weight: Annotated[float, Field(ge=0)]
+    adversarial_radius: Annotated[float, Field(gt=0)]
+    balance_weight: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]
     patience: NonNegative
     min_improvement: Annotated[float, Field(ge=0)]

@@ -17,12 +17,12 @@ def main() -> None:
     from al_dgm.distributed.train import train
     from al_dgm.learning.layout import Layout
     from al_dgm.learning.rounds import train_round
-    from pipelines.track import check_tracking, track
+    from pipelines.track import check_tracking, track_if_possible
 
     layout = Layout.here()
-    check_tracking(params)
+    check_tracking(params, layout)
     train_round(params, layout, k, train)
-    track(params, layout, upto=k)
+    track_if_possible(params, layout, upto=k)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
 
 from al_dgm.config import ComputeParams
 from al_dgm.errors import TrainingError
@@ -140,6 +141,11 @@ def _worker(config: dict[str, Any]) -> Trained:
             total /= size
         return total
 
+    def differentiable_mean(values: Tensor) -> Tensor:
+        if size > 1:
+            values = differentiable_all_reduce(values) / size
+        return values
+
     def save(state: State) -> None:
         # Every worker reports, as Ray requires; the state is the same on all, so one of them brings it.
         with tempfile.TemporaryDirectory() as folder:
@@ -153,7 +159,7 @@ def _worker(config: dict[str, Any]) -> Trained:
         with last.as_directory() as folder:
             resume = _load_state(Path(folder) / STATE)
     checkpoints = Checkpoints(save, config["compute"].checkpoint_seconds, resume)
-    return _fit(job, get_device(), Workers(rank, size, wrap, mean), checkpoints)
+    return _fit(job, get_device(), Workers(rank, size, wrap, mean, differentiable_mean), checkpoints)
 
 
 def _fit(job: TrainingJob, device: torch.device, workers: Workers, checkpoints: Checkpoints) -> Trained:

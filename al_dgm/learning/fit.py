@@ -20,10 +20,10 @@ from tqdm import tqdm
 from al_dgm.config import TrainingParams
 from al_dgm.errors import TrainingError
 from al_dgm.learning.batches import Batches
-from al_dgm.learning.objective import Minibatch, Objective, Weighting
+from al_dgm.learning.objective import Minibatch, Objective, Phase
 from al_dgm.models import Model
 from al_dgm.nn.noise import BatchNoise, generator
-from al_dgm.objectives.schedules import cosine, warmup
+from al_dgm.objectives.schedules import cosine, ramp
 from al_dgm.seeding import integer_seed
 
 WINDOW = 50  # steps between records; the only times at which the loop waits for the device
@@ -60,6 +60,7 @@ class Workers:
     size: int = 1
     wrap: Callable[[nn.Module], nn.Module] = _unchanged
     mean: Callable[[Tensor], Tensor] = _own_mean
+    differentiable_mean: Callable[[Tensor], Tensor] = _own_mean
 
 
 @dataclass
@@ -81,14 +82,23 @@ class Checkpoints:
     resume: State | None = None
 
 
+def phase(recipe: TrainingParams, step: int) -> Phase:
+    """Where the warm-ups stand at ``step``, counted from 0."""
+    steps = recipe.steps
+    return Phase(
+        latents=ramp(step + 1, 0, recipe.latent_warmup * steps),
+        weights=ramp(step + 1, 0, recipe.weight_warmup * steps),
+        responsibility=ramp(step, recipe.responsibility_start * steps, recipe.responsibility_end * steps),
+    )
+
+
 class Fit:
     """One fit in progress: model, its running average, optimiser, and the step it has come to."""
 
     def __init__(self, model: Model, data: TrainingData, recipe: TrainingParams, seed: int, workers: Workers) -> None:
         self.model, self.data, self.recipe, self.seed, self.workers = model, data, recipe, seed, workers
         n_labelled, n_unlabelled = len(data.x_labelled), len(data.x_unlabelled)
-        weighting = Weighting.of(recipe.weighting, n_labelled, n_unlabelled, recipe.classification_weight)
-        self.objective = workers.wrap(Objective(model, weighting, recipe.temperature))
+        self.objective = workers.wrap(Objective(model, recipe, n_labelled, n_unlabelled, workers.differentiable_mean))
         self.optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.progress = Progress()
@@ -100,10 +110,8 @@ class Fit:
         """One gradient step; returns the objective's terms, still on the device."""
         t, recipe = self.progress.step, self.recipe
         self.optimiser.param_groups[0]["lr"] = cosine(t, recipe.steps, recipe.learning_rate, recipe.final_learning_rate)
-        latent_weight = warmup(t + 1, round(recipe.latent_warmup * recipe.steps))
-        weight_weight = warmup(t + 1, round(recipe.weight_warmup * recipe.steps))
         self.optimiser.zero_grad(set_to_none=True)
-        loss, terms = self.objective(self._minibatch(t), self._noise(t), latent_weight, weight_weight)
+        loss, terms = self.objective(self._minibatch(t), self._noise(t), phase(recipe, t))
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_norm)
         self.optimiser.step()
@@ -161,7 +169,7 @@ class Fit:
     def _watch(self, objective: float) -> None:
         """Count windows without improvement, once the warm-ups no longer raise the objective by themselves."""
         p, recipe = self.progress, self.recipe
-        if p.step <= max(recipe.latent_warmup, recipe.weight_warmup) * recipe.steps:
+        if phase(recipe, p.step) != Phase():
             return
         improved = objective < p.best - recipe.min_improvement
         p.stale_windows = 0 if improved else p.stale_windows + 1

@@ -27,6 +27,8 @@ class ModelSpec:
         features: D.
         classes: class names, in the order of the model's outputs.
         observation: ``kind`` and ``trials``, as dataset.json has them.
+        centre: mean of x over the pool, all features together.
+        spread: standard deviation likewise.
     """
 
     name: str
@@ -34,6 +36,8 @@ class ModelSpec:
     features: int
     classes: tuple[str, ...]
     observation: Mapping[str, Any]
+    centre: float
+    spread: float
 
     def build(self, seed: int) -> Model:
         """The model with initial weights drawn from ``seed``.
@@ -41,7 +45,8 @@ class ModelSpec:
         Raises:
             ConfigError: the name or an option is unknown or wrong.
         """
-        space = Space(self.features, len(self.classes), make_observation(**self.observation))
+        observation = make_observation(**self.observation)
+        space = Space(self.features, len(self.classes), observation, self.centre, self.spread)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build(MODELS, self.name, self.options, path=f"model.{self.name}", space=space)

@@ -2,22 +2,29 @@
 
 With N_l labelled and N_u unlabelled examples, N = N_l + N_u, and means over minibatches of each set,
 
-    sum:   minimise  −(N_l/N) J̄ − (N_u/N) Ū + β C̄  + KL(W)/N      the literal sum over the data, per example
-    mean:  minimise  −J̄ − Ū + α C̄ + KL(W)/N,  α = β N/N_l          each set's mean alike (Maaløe's released code)
+    sum:   minimise  −(N_l/N) J̄ − (N_u/N) Ū + β C̄  + T KL(W)/N    the literal sum over the data, per example
+    mean:  minimise  −J̄ − Ū + α C̄ + T KL(W)/N,  α = β N/N_l        each set's mean alike (Maaløe's released code)
 
 where J is the labelled bound, U the unlabelled one, C = E_q(a|x)[−log q(y|a,x)] and KL(W) the divergence of the
-weights, counted once and divided by the number of examples that the weights explain. In ``sum`` each labelled
-term carries α as well: Σ_l α C / N = β C̄.
+weights, counted once and divided by the number of examples that the weights explain, at temperature T. In ``sum``
+each labelled term carries α as well: Σ_l α C / N = β C̄. Two regularisers of q(y|x) on unlabelled x may be added:
+
+    adversarial_weight · mean KL(q(y|x) ‖ q(y|x + r_adv))       the classifier is smooth where the data are
+    balance_weight · KL(mean q(y|x) ‖ p(y))                     it uses every class as often as the prior says
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from al_dgm.config import TrainingParams
 from al_dgm.models import Model
+from al_dgm.models.base import UnlabelledSettings
 from al_dgm.nn.bayesian import kl_of_weights
 from al_dgm.nn.noise import Noise
 
@@ -49,45 +56,77 @@ class Minibatch:
     x_unlabelled: Tensor
 
 
-class Objective(nn.Module):
-    """The objective as a module, so that data-parallel wrappers can wrap what is differentiated."""
+@dataclass(frozen=True)
+class Phase:
+    """Where the warm-ups stand: factors in [0, 1] on the KL of latents, on the KL of weights, and ω (see models)."""
 
-    def __init__(self, model: Model, weighting: Weighting, temperature: float = 1.0) -> None:
+    latents: float = 1.0
+    weights: float = 1.0
+    responsibility: float = 1.0
+
+
+def _own(values: Tensor) -> Tensor:
+    return values
+
+
+class Objective(nn.Module):
+    """The objective as a module, so that data-parallel wrappers can wrap what is differentiated.
+
+    Args:
+        model: whose terms are weighted.
+        recipe: the ``training`` section of params.yaml.
+        labelled: N_l.
+        unlabelled: N_u.
+        mean: differentiable mean over the workers; identity for one.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        recipe: TrainingParams,
+        labelled: int,
+        unlabelled: int,
+        mean: Callable[[Tensor], Tensor] = _own,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.weighting = weighting
-        self.temperature = temperature
+        self.recipe = recipe
+        self.weighting = Weighting.of(recipe.weighting, labelled, unlabelled, recipe.classification_weight)
+        self._mean = mean
 
-    def forward(
-        self, batch: Minibatch, noise: Noise, latent_weight: float, weight_weight: float
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective in nats per example, a scalar, and its terms' means for the record.
-
-        Args:
-            batch: this worker's rows.
-            noise: the step's noise.
-            latent_weight: warm-up factor on the KL of latents.
-            weight_weight: warm-up factor on the KL of weights.
-        """
-        w = self.weighting
-        labelled = means(self.model.labelled_terms(batch.x_labelled, batch.y, noise, latent_weight))
-        loss = w.classification * labelled["classification"]
-        record = {"classification": labelled["classification"]}
-        if "bound" in labelled:
-            loss = loss - w.labelled * labelled["bound"]
-            record["labelled_bound"] = labelled["bound"]
-        if len(batch.x_unlabelled):
-            unlabelled = means(self.model.unlabelled_terms(batch.x_unlabelled, noise, latent_weight))
-            if "bound" in unlabelled:
-                loss = loss - w.unlabelled * unlabelled["bound"]
-                record["unlabelled_bound"] = unlabelled["bound"]
+    def forward(self, batch: Minibatch, noise: Noise, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective in nats per example, a scalar, and its terms' means for the record."""
+        loss, record = self._labelled(batch, noise, phase)
+        if len(batch.x_unlabelled) and self.model.generative:
+            extra, terms = self._unlabelled(batch, noise, phase)
+            loss, record = loss + extra, record | terms
         kl = kl_of_weights(self.model)
         if kl:
-            record["kl_weights"] = torch.stack(list(kl.values())).sum() / w.examples
-            loss = loss + self.temperature * weight_weight * record["kl_weights"]
+            record["kl_weights"] = torch.stack(list(kl.values())).sum() / self.weighting.examples
+            loss = loss + self.recipe.temperature * phase.weights * record["kl_weights"]
         return loss, {"objective": loss.detach(), **{name: value.detach() for name, value in record.items()}}
 
+    def _labelled(self, batch: Minibatch, noise: Noise, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = self.model.labelled_terms(batch.x_labelled, batch.y, noise, phase.latents)
+        record = {"classification": terms["classification"].mean()}
+        loss = self.weighting.classification * record["classification"]
+        if "bound" in terms:
+            record["labelled_bound"] = terms["bound"].mean()
+            loss = loss - self.weighting.labelled * record["labelled_bound"]
+        return loss, record
 
-def means(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each term's mean over the minibatch."""
-    return {name: values.mean() for name, values in terms.items()}
+    def _unlabelled(self, batch: Minibatch, noise: Noise, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
+        recipe = self.recipe
+        radius = recipe.adversarial_radius if recipe.adversarial_weight else 0.0
+        settings = UnlabelledSettings(phase.latents, phase.responsibility, radius)
+        terms = self.model.unlabelled_terms(batch.x_unlabelled, noise, settings)
+        record = {"unlabelled_bound": terms["bound"].mean()}
+        loss = -self.weighting.unlabelled * record["unlabelled_bound"]
+        if radius:
+            record["adversarial"] = terms["adversarial"].mean()
+            loss = loss + recipe.adversarial_weight * record["adversarial"]
+        if recipe.balance_weight:
+            used = self._mean(terms["q"].mean(0))
+            record["imbalance"] = math.log(len(used)) - torch.special.entr(used).sum()
+            loss = loss + recipe.balance_weight * record["imbalance"]
+        return loss, record

@@ -118,7 +118,15 @@ def model_spec(choice: Choice, info: DatasetInfo) -> ModelSpec:
         lookup(MODELS, name, "model")
     lookup(MODELS, choice.name, "model.name")
     observation = {"kind": info.observation.kind, "trials": info.observation.trials}
-    return ModelSpec(choice.name, choice.options, int(np.prod(info.shape)), tuple(info.classes), observation)
+    return ModelSpec(
+        name=choice.name,
+        options=choice.options,
+        features=int(np.prod(info.shape)),
+        classes=tuple(info.classes),
+        observation=observation,
+        centre=info.centre,
+        spread=info.spread,
+    )
 
 
 def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> TrainingData:

@@ -7,6 +7,9 @@ L(x, y) = E_q(z|x,y)[log p(x | y, z)] + log p(y) − KL(q(z | x, y) ‖ p(z))
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +18,7 @@ from al_dgm.models.base import (
     Enumeration,
     Prediction,
     Space,
+    Tempering,
     check_networks,
     is_bayesian,
     latent_kl,
@@ -35,6 +39,7 @@ class M2(DeepGenerativeModel):
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``classifier`` q(y|x),
             ``encoder`` q(z|x,y) and ``decoder`` p(x|y,z).
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
+        likelihood_weight: λ on log p(x|·) in training and in the Bayes classifier; see `Tempering`.
     """
 
     def __init__(
@@ -44,8 +49,9 @@ class M2(DeepGenerativeModel):
         latent: int = 8,
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "classifier",
+        likelihood_weight: Annotated[float, Field(gt=0)] = 1.0,
     ) -> None:
-        super().__init__(space, prediction)
+        super().__init__(space, prediction, likelihood_weight)
         D, C = space.features, space.classes
         outputs = space.observation.outputs(D)
         check_networks(bayesian, ("classifier", "encoder", "decoder"))
@@ -57,7 +63,7 @@ class M2(DeepGenerativeModel):
 
     def classify(self, x: Tensor, noise: Noise, samples: int) -> Tensor:  # noqa: ARG002 - q(y|x) has no latents
         """log q(y | x), [B, 1, C]."""
-        return F.log_softmax(self.classifier(x[:, None, :], noise=noise), dim=-1)
+        return F.log_softmax(self.classifier(self.space.network_input(x)[:, None, :], noise=noise), dim=-1)
 
     def enumerate(
         self,
@@ -66,20 +72,20 @@ class M2(DeepGenerativeModel):
         noise: Noise,
         samples: int,
         *,
-        latent_weight: float = 1.0,
+        tempering: Tempering = Tempering(),  # noqa: B008 - frozen
         closed_form: bool = True,
     ) -> Enumeration:
         """L_s(x, y), [B, S, C]."""
-        x4 = x[:, None, None, :]
-        q_z = gaussian(self.encoder(x4, y, noise=noise))
+        x4, label = x[:, None, None, :], self.space.network_label(y)
+        q_z = gaussian(self.encoder(self.space.network_input(x4), label, noise=noise))
         z = sample_gaussian(*q_z, noise, samples)
-        reconstruction = self.space.observation.log_density(x4, self.decoder(y, z, noise=noise))
+        reconstruction = self.space.observation.log_density(x4, self.decoder(label, z, noise=noise))
         kl = latent_kl(z, q_z, None, closed_form=closed_form)
-        bound = reconstruction + (y * self.log_prior).sum(-1) - latent_weight * kl
+        bound = tempering.likelihood * reconstruction + (y * self.log_prior).sum(-1) - tempering.latents * kl
         return Enumeration(bound=bound, log_q=self.classify(x, noise, samples))
 
     def represent(self, x: Tensor, noise: Noise) -> Tensor:
         """Mean of q(z | x, ŷ), [B, Z]."""
         best = self.classify(x, noise, 1)[:, 0].argmax(-1)
         y = F.one_hot(best, self.space.classes).to(x.dtype)
-        return gaussian(self.encoder(x, y, noise=noise))[0]
+        return gaussian(self.encoder(self.space.network_input(x), self.space.network_label(y), noise=noise))[0]

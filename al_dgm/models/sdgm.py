@@ -9,6 +9,9 @@ One draw of a serves the classifier and every class's bound, as Eq. 4.20 require
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +20,7 @@ from al_dgm.models.base import (
     Enumeration,
     Prediction,
     Space,
+    Tempering,
     check_networks,
     is_bayesian,
     latent_kl,
@@ -38,6 +42,7 @@ class SDGM(DeepGenerativeModel):
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``auxiliary`` q(a|x),
             ``classifier`` q(y|a,x), ``encoder`` q(z|a,y,x), ``auxiliary_decoder`` p(a|y,z), ``decoder`` p(x|a,y,z).
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
+        likelihood_weight: λ on log p(x|·) in training and in the Bayes classifier; see `Tempering`.
     """
 
     def __init__(
@@ -48,8 +53,9 @@ class SDGM(DeepGenerativeModel):
         auxiliary: int = 8,
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "classifier",
+        likelihood_weight: Annotated[float, Field(gt=0)] = 1.0,
     ) -> None:
-        super().__init__(space, prediction)
+        super().__init__(space, prediction, likelihood_weight)
         D, C, A, Z = space.features, space.classes, auxiliary, latent
         check_networks(bayesian, ("auxiliary", "classifier", "encoder", "auxiliary_decoder", "decoder"))
 
@@ -64,7 +70,7 @@ class SDGM(DeepGenerativeModel):
 
     def classify(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
         """log q(y | a_s, x), [B, S, C]."""
-        x4 = x[:, None, None, :]
+        x4 = self.space.network_input(x)[:, None, None, :]
         a = sample_gaussian(*gaussian(self.auxiliary(x4, noise=noise)), noise, samples)
         return self._log_q(x4, a, noise)
 
@@ -75,28 +81,29 @@ class SDGM(DeepGenerativeModel):
         noise: Noise,
         samples: int,
         *,
-        latent_weight: float = 1.0,
+        tempering: Tempering = Tempering(),  # noqa: B008 - frozen
         closed_form: bool = True,
     ) -> Enumeration:
         """L_s(x, y), [B, S, C], and log q(y | a_s, x) for the same a_s."""
-        x4 = x[:, None, None, :]
+        x4, label = self.space.network_input(x)[:, None, None, :], self.space.network_label(y)
         q_a = gaussian(self.auxiliary(x4, noise=noise))
         a = sample_gaussian(*q_a, noise, samples)
-        q_z = gaussian(self.encoder(x4, a, y, noise=noise))
+        q_z = gaussian(self.encoder(x4, a, label, noise=noise))
         z = sample_gaussian(*q_z, noise)
-        p_a = gaussian(self.auxiliary_decoder(y, z, noise=noise))
-        reconstruction = self.space.observation.log_density(x4, self.decoder(a, y, z, noise=noise))
+        p_a = gaussian(self.auxiliary_decoder(label, z, noise=noise))
+        reconstruction = self.space.observation.log_density(x[:, None, None, :], self.decoder(a, label, z, noise=noise))
         kl_a = latent_kl(a, q_a, p_a, closed_form=closed_form)
         kl_z = latent_kl(z, q_z, None, closed_form=closed_form)
-        bound = reconstruction + (y * self.log_prior).sum(-1) - latent_weight * (kl_a + kl_z)
+        bound = tempering.likelihood * reconstruction + (y * self.log_prior).sum(-1) - tempering.latents * (kl_a + kl_z)
         return Enumeration(bound=bound, log_q=self._log_q(x4, a, noise))
 
     def represent(self, x: Tensor, noise: Noise) -> Tensor:
         """Mean of q(z | a, x, ŷ) at the mean of q(a | x), [B, Z]."""
+        x = self.space.network_input(x)
         a = gaussian(self.auxiliary(x, noise=noise))[0]
         best = self.classifier(x, a, noise=noise).argmax(-1)
         y = F.one_hot(best, self.space.classes).to(x.dtype)
-        return gaussian(self.encoder(x, a, y, noise=noise))[0]
+        return gaussian(self.encoder(x, a, self.space.network_label(y), noise=noise))[0]
 
     def _log_q(self, x4: Tensor, a: Tensor, noise: Noise) -> Tensor:
         return F.log_softmax(self.classifier(x4, a, noise=noise), dim=-1)[:, :, 0]

@@ -20,9 +20,9 @@ class Classifier(Model):
 
     def log_predictive(self, x: Tensor, noise: Noise, samples: int) -> Tensor:  # noqa: ARG002 - no latents
         """log p(y | x, W), [B, C]."""
-        return F.log_softmax(self.classifier(x, noise=noise), dim=-1)
+        return F.log_softmax(self.classifier(self.space.network_input(x), noise=noise), dim=-1)
 
-    def labelled_terms(self, x: Tensor, y: Tensor, noise: Noise, latent_weight: float) -> dict[str, Tensor]:  # noqa: ARG002
+    def labelled_terms(self, x: Tensor, y: Tensor, noise: Noise, latents: float = 1.0) -> dict[str, Tensor]:  # noqa: ARG002
         """−log p(y | x), [B]."""
         log_p = self.log_predictive(x, noise, samples=1)
         return {"classification": F.nll_loss(log_p, y, reduction="none")}

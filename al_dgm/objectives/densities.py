@@ -62,3 +62,8 @@ def categorical_entropy(log_probabilities: Tensor) -> Tensor:
     """H[p] = −Σ p log p, exactly 0 where p = 0."""
     entropy: Tensor = torch.special.entr(log_probabilities.exp()).sum(-1)
     return entropy
+
+
+def categorical_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p ‖ q) = Σ p (log p − log q) of log-probabilities over the last dimension."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)

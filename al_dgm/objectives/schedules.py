@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 
-def warmup(step: int, steps: int) -> float:
-    """0 → 1 linearly over the first ``steps`` steps, then 1; always 1 when ``steps`` is 0."""
-    return min(1.0, step / steps) if steps else 1.0
+def ramp(step: int, start: float, end: float) -> float:
+    """0 up to ``start``, linearly to 1 at ``end``, 1 from there on."""
+    return 1.0 if step >= end else max(0.0, (step - start) / (end - start))
 
 
 def cosine(step: int, steps: int, start: float, end: float) -> float:

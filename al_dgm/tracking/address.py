@@ -15,13 +15,11 @@ _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 
 _CONNECT_SECONDS = 3.0
 
 
-def project_root() -> Path:
-    """The repository, also from inside a DVC experiment's temporary copy of it (``DVC_ROOT``)."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
-
-
 def default_uri(root: Path) -> str:
-    """``MLFLOW_TRACKING_URI``, or the SQLite file ``mlflow.db`` in ``root``, with any SQLite path made absolute."""
+    """``MLFLOW_TRACKING_URI``, or the SQLite file ``mlflow.db`` in ``root``; an SQLite path is made absolute.
+
+    ``root`` is the user's working copy (`Layout.home`), also for an experiment that DVC runs in a temporary copy.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow.db"
     path = sqlite_path(uri)
     return uri if path is None else f"{_SQLITE}{(root.resolve() / path).as_posix()}"

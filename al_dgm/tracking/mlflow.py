@@ -101,10 +101,10 @@ class MlflowTracker:
     def __init__(self, uri: str, experiment: str, artifact_location: str | None) -> None:
         check_reachable(uri)
         self._uri = uri
-        mlflow = _import_mlflow()
+        self._mlflow = _import_mlflow()
         with _translated(uri):
             _create_sqlite_store(uri)
-            self._client = mlflow.MlflowClient(tracking_uri=uri)
+            self._client = self._mlflow.MlflowClient(tracking_uri=uri)
             self._experiment = self._find_experiment(experiment, artifact_location)
         self._loop: LoopRecord | None = None
         self._parent = ""
@@ -116,9 +116,8 @@ class MlflowTracker:
         if found is None:
             try:
                 return str(self._client.create_experiment(name, artifact_location=artifact_location))
-            except Exception:  # another process was faster; anything else is raised again
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
+            except self._mlflow.MlflowException:
+                if (found := self._client.get_experiment_by_name(name)) is None:  # no other process was faster
                     raise
         if found.lifecycle_stage != "active":
             restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
@@ -259,17 +258,13 @@ class MlflowTracker:
         return {point.step: point.value for point in self._client.get_metric_history(self._parent, name)}
 
     def _log_metrics(self, run_id: str, points: Sequence[tuple[str, float, int]]) -> None:
-        from mlflow.entities import Metric  # noqa: PLC0415
-
         now = time.time_ns() // 1_000_000
-        metrics = [Metric(name, value, now, step) for name, value, step in points]
+        metrics = [self._mlflow.entities.Metric(name, value, now, step) for name, value, step in points]
         for start in range(0, len(metrics), _BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
     def _log_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        from mlflow.entities import Param  # noqa: PLC0415
-
-        entries = [Param(name, str(value)) for name, value in params.items()]
+        entries = [self._mlflow.entities.Param(name, str(value)) for name, value in params.items()]
         for start in range(0, len(entries), _PARAMS):
             self._client.log_batch(run_id, params=entries[start : start + _PARAMS])
 
