@@ -11,12 +11,14 @@ Model space is (stored − mean) / sd.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -25,6 +27,8 @@ from al_dgm.errors import DataError
 from al_dgm.files import read_table, write_atomically, write_table
 from al_dgm.registry import describe
 from al_dgm.seeding import rng
+
+CHUNK = 4096  # rows at a time in float64
 
 
 class Scale(BaseModel):
@@ -36,7 +40,20 @@ class Scale(BaseModel):
 
 
 class DatasetInfo(BaseModel):
-    """dataset.json."""
+    """dataset.json.
+
+    Attributes:
+        name: of the data set.
+        examples: in the pool.
+        holdout: examples in the holdout.
+        shape: of one example.
+        classes: class names in the order of the model's outputs.
+        feature_names: of the columns, where they have names.
+        observation: how x is observed.
+        scale: from stored values to model space.
+        centre: mean over all features of the pool, in model space.
+        spread: standard deviation over all features of the pool, in model space; 1 where all are the same.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
@@ -69,17 +86,29 @@ class Holdout:
 
 
 def prepare(raw: RawData, folder: Path, shard_size: int, seed: int) -> DatasetInfo:
-    """Write the prepared form of ``raw`` into ``folder``, replacing what is there."""
+    """Write the prepared form of ``raw`` into ``folder``, replacing what is there.
+
+    Args:
+        raw: checked examples, pool and holdout.
+        folder: of the prepared form.
+        shard_size: rows in one Parquet file of the pool; the last may have fewer.
+        seed: decides the pool's order.
+
+    Returns:
+        What dataset.json says.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     pool = np.flatnonzero(~raw.holdout)
     # A pool sorted by class would sort minibatches and shards by class too.
     pool = pool[rng(seed, "pool order").permutation(len(pool))]
-    for number, rows in enumerate(np.split(pool, range(shard_size, len(pool), shard_size))):
-        write_table(folder / "pool" / f"{number:05d}.parquet", _table(raw, rows, labels=False))
-    write_table(folder / "holdout.parquet", _table(raw, np.flatnonzero(raw.holdout), labels=True))
-    known = pool[[raw.labels[row] is not None for row in pool]]
-    write_table(folder / "truth.parquet", _table(raw, known, labels=True).drop_columns(["x"]))
+    for number, start in enumerate(range(0, len(pool), shard_size)):
+        shard = _columns(raw, pool[start : start + shard_size], "id", "x")
+        write_table(folder / "pool" / f"{number:05d}.parquet", shard)
+    write_table(folder / "holdout.parquet", _columns(raw, np.flatnonzero(raw.holdout), "id", "x", "label"))
+    known = pool[~pd.isna(raw.labels[pool])]
+    write_table(folder / "truth.parquet", _columns(raw, known, "id", "label"))
     info = _describe(raw, pool)
+    # Last, so that where dataset.json is, the rest is too.
     write_atomically(folder / "dataset.json", (info.model_dump_json(indent=2) + "\n").encode())
     return info
 
@@ -109,11 +138,25 @@ def iter_pool(folder: Path) -> Iterator[Pool]:
 
 
 def load_pool(folder: Path) -> Pool:
-    """The whole pool, in memory."""
-    shards = list(iter_pool(folder))
-    if not shards:
-        raise DataError(f"{folder / 'pool'}: no shards here; `dvc repro prepare` makes them")
-    return Pool(np.concatenate([s.ids for s in shards]), np.concatenate([s.x for s in shards]))
+    """The whole pool, in memory: 4 D bytes for each example.
+
+    Raises:
+        DataError: the data are not prepared, or shards are missing.
+    """
+    info = load_info(folder)
+    # Filled shard by shard: joining the shards in the end would hold the pool twice.
+    x = np.empty((info.examples, math.prod(info.shape)), np.float32)
+    ids: list[np.ndarray] = []
+    filled = 0
+    for shard in iter_pool(folder):
+        x[filled : filled + len(shard.ids)] = shard.x[: info.examples - filled]
+        ids.append(shard.ids)
+        filled += len(shard.ids)
+    if filled != info.examples:
+        raise DataError(
+            f"{folder / 'pool'}: expected {info.examples} examples, got {filled}; `dvc repro -f prepare` makes them anew"
+        )
+    return Pool(np.concatenate(ids), x)
 
 
 def load_ids(folder: Path) -> np.ndarray:
@@ -122,10 +165,17 @@ def load_ids(folder: Path) -> np.ndarray:
 
 
 def load_holdout(folder: Path, info: DatasetInfo) -> Holdout:
-    """The holdout, labels as class indices."""
-    table = read_table(folder / "holdout.parquet", ["id", "x", "label"])
-    index = {name: i for i, name in enumerate(info.classes)}
-    labels = np.array([index[name] for name in table["label"].to_pylist()], dtype=np.int64)
+    """The holdout, labels as class indices.
+
+    Raises:
+        DataError: the file is missing or damaged, or a label is none of ``info.classes``.
+    """
+    path = folder / "holdout.parquet"
+    table = read_table(path, ["id", "x", "label"])
+    names = np.array(table["label"].to_pylist(), dtype=object)
+    labels = pd.Index(info.classes, dtype=object).get_indexer(names).astype(np.int64)
+    if (labels < 0).any():
+        raise DataError(f"{path}: expected labels among {list(info.classes)}, got '{names[labels.argmin()]}'")
     return Holdout(_ids(table), _features(table, info), labels)
 
 
@@ -136,12 +186,12 @@ def load_truth(folder: Path) -> dict[str, str]:
 
 
 def _describe(raw: RawData, pool: np.ndarray) -> DatasetInfo:
-    stored = raw.features[pool].astype(np.float64)
-    mean = np.atleast_1d(stored.mean(0) if raw.mean is None else raw.mean)
-    spread = stored.std(0)
+    own_mean, own_sd = _moments(raw.features, pool)
     # A constant feature carries nothing: dividing by one leaves it at zero.
-    sd = np.atleast_1d(np.where(spread > 0, spread, 1.0) if raw.sd is None else raw.sd)
-    x = (stored - mean) / sd
+    mean = np.atleast_1d(own_mean if raw.mean is None else raw.mean)
+    sd = np.atleast_1d(np.where(own_sd > 0, own_sd, 1.0) if raw.sd is None else raw.sd)
+    # Over all features together: the mean of the means, and the mean of the variances plus the variance of the means.
+    means, variances = (own_mean - mean) / sd, (own_sd / sd) ** 2
     return DatasetInfo(
         name=raw.name,
         examples=len(pool),
@@ -151,20 +201,32 @@ def _describe(raw: RawData, pool: np.ndarray) -> DatasetInfo:
         feature_names=raw.feature_names,
         observation=raw.observation,
         scale=Scale(mean=tuple(mean.tolist()), sd=tuple(sd.tolist())),
-        centre=float(x.mean()),
-        spread=float(x.std()) or 1.0,
+        centre=float(means.mean()),
+        spread=math.sqrt(variances.mean() + means.var()) or 1.0,
     )
 
 
-def _table(raw: RawData, rows: np.ndarray, *, labels: bool) -> pa.Table:
-    features = np.ascontiguousarray(raw.features[rows])
-    columns = {
-        "id": pa.array(raw.ids[rows].tolist(), pa.string()),
-        "x": pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1]),
+def _moments(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column over ``rows``, both [D], in float64; exactly 0 where constant.
+
+    In chunks, since the whole pool in float64 would be up to eight times as large as it is stored; about the first
+    row, and the variance about the mean in a second pass, so that large values do not cancel.
+    """
+    chunks = np.array_split(rows, -(-len(rows) // CHUNK))
+    origin = features[rows[0]].astype(np.float64)
+    mean = origin + sum((features[chunk] - origin).sum(0) for chunk in chunks) / len(rows)
+    variance = sum(((features[chunk] - mean) ** 2).sum(0) for chunk in chunks) / len(rows)
+    return mean, np.sqrt(variance)
+
+
+def _columns(raw: RawData, rows: np.ndarray, *names: str) -> pa.Table:
+    """The columns ``id``, ``x`` and ``label`` that are named, of ``rows``."""
+    makers = {
+        "id": lambda: pa.array(raw.ids[rows], pa.string()),
+        "x": lambda: pa.FixedSizeListArray.from_arrays(pa.array(raw.features[rows].ravel()), raw.features.shape[1]),
+        "label": lambda: pa.array(raw.labels[rows], pa.string()),
     }
-    if labels:
-        columns["label"] = pa.array(raw.labels[rows].tolist(), pa.string())
-    return pa.table(columns)
+    return pa.table({name: makers[name]() for name in names})
 
 
 def _ids(table: pa.Table) -> np.ndarray:
@@ -173,7 +235,9 @@ def _ids(table: pa.Table) -> np.ndarray:
 
 
 def _features(table: pa.Table, info: DatasetInfo) -> np.ndarray:
+    """x of ``table`` in model space, [N, D] float32."""
     flat = table["x"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    stored = flat.reshape(table.num_rows, -1).astype(np.float32)
-    mean, sd = np.array(info.scale.mean, np.float32), np.array(info.scale.sd, np.float32)
-    return np.asarray((stored - mean) / sd, dtype=np.float32)
+    x: np.ndarray = flat.reshape(table.num_rows, -1).astype(np.float32)
+    x -= np.array(info.scale.mean, np.float32)
+    x /= np.array(info.scale.sd, np.float32)
+    return x

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from al_dgm.errors import DataError, UnknownClassError
@@ -54,12 +56,15 @@ class RawData:
         """Check all that later stages rely on.
 
         Raises:
-            DataError: sizes disagree, an id occurs twice, a feature is not finite, the pool or a label is missing.
+            DataError: sizes or types disagree, an id occurs twice, a feature is not finite or not what the observation
+                model describes, the pool, the holdout or one of its labels is missing.
             UnknownClassError: a label is not one of ``classes``.
         """
         self._check_sizes()
+        self._check_classes()
         self._check_ids()
         self._check_features()
+        self._check_observation()
         self._check_labels()
 
     def _check_sizes(self) -> None:
@@ -70,40 +75,63 @@ class RawData:
                 raise DataError(f"{self.name}: expected {n} {what}, one for each id, got {size}")
         if self.holdout.all():
             raise DataError(f"{self.name}: expected examples in the pool, got none ({n} in the holdout)")
-        if len(self.classes) < 2:
-            raise DataError(f"{self.name}: expected at least 2 classes, got {list(self.classes)}")
+        if not self.holdout.any():
+            raise DataError(f"{self.name}: expected examples in the holdout, got none ({n} in the pool)")
+
+    def _check_classes(self) -> None:
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
+            raise DataError(f"{self.name}: expected at least 2 classes, each once, got {list(self.classes)}")
 
     def _check_ids(self) -> None:
-        unique, counts = np.unique(self.ids, return_counts=True)
-        if (counts > 1).any():
-            twice = unique[counts > 1]
-            raise DataError(f"{self.name}: expected unique ids, got '{twice[0]}' twice ({len(twice)} such ids)")
+        again = pd.Index(self.ids).duplicated()
+        if again.any():
+            twice = self.ids[again.argmax()]
+            raise DataError(f"{self.name}: expected unique ids, got '{twice}' twice ({again.sum()} such rows)")
 
     def _check_features(self) -> None:
-        if self.features.ndim != 2 or self.features.shape[1] != int(np.prod(self.shape)):
-            raise DataError(
-                f"{self.name}: expected features [N, {int(np.prod(self.shape))}], got {self.features.shape}"
-            )
-        if self.features.dtype == np.uint8:
+        size = math.prod(self.shape)
+        if self.features.ndim != 2 or self.features.shape[1] != size or not size:
+            raise DataError(f"{self.name}: expected features [N, {size}], got {self.features.shape}")
+        if self.features.dtype not in {np.dtype(np.uint8), np.dtype(np.float32)}:
+            raise DataError(f"{self.name}: expected features of type uint8 or float32, got {self.features.dtype}")
+        if self.feature_names is not None and len(self.feature_names) != size:
+            raise DataError(f"{self.name}: expected {size} names of features, got {len(self.feature_names)}")
+        if self.features.dtype != np.uint8:
+            self._refuse(~np.isfinite(self.features), "a finite number")
+
+    def _check_observation(self) -> None:
+        """Binary and counted features are proportions in model space, counts whole numbers as stored."""
+        if self.observation.kind == "gaussian":
             return
-        broken = ~np.isfinite(self.features)
-        if broken.any():
-            row, column = np.argwhere(broken)[0]
-            name = self.feature_names[column] if self.feature_names else f"feature {column}"
-            raise DataError(f"{self.name}: example '{self.ids[row]}': {name} is {self.features[row, column]}")
+        if self.mean is None or self.sd is None:
+            raise DataError(f"{self.name}: expected a fixed scale with {self.observation.kind} features, got none")
+        low, high = self.mean, self.mean + self.sd
+        self._refuse((self.features < low) | (self.features > high), f"a number from {low:g} to {high:g}")
+        if self.observation.kind == "binomial" and self.features.dtype != np.uint8:
+            self._refuse(self.features != np.floor(self.features), "a whole number")
+
+    def _refuse(self, broken: np.ndarray, expected: str) -> None:
+        """Raise for the first feature that is marked in ``broken`` [N, D]."""
+        if not broken.any():
+            return
+        row, column = np.unravel_index(int(broken.argmax()), broken.shape)
+        name = f"'{self.feature_names[column]}'" if self.feature_names else f"feature {column}"
+        raise DataError(
+            f"{self.name}: example '{self.ids[row]}': {name}: expected {expected}, got {self.features[row, column]}"
+        )
 
     def _check_labels(self) -> None:
-        known = set(self.classes)
-        for example, label in zip(self.ids, self.labels, strict=True):
-            if label is not None and label not in known:
-                raise UnknownClassError(
-                    f"{self.name}: example '{example}': label '{label}' is not a class{nearest(label, known)}; "
-                    f"expected one of: {', '.join(self.classes)}"
-                )
-        missing = [
-            example
-            for example, label in zip(self.ids[self.holdout], self.labels[self.holdout], strict=True)
-            if label is None
-        ]
-        if missing:
-            raise DataError(f"{self.name}: holdout example '{missing[0]}' has no label ({len(missing)} such)")
+        missing = pd.isna(self.labels)
+        unknown = (pd.Index(self.classes, dtype=object).get_indexer(self.labels) < 0) & ~missing
+        if unknown.any():
+            row = int(unknown.argmax())
+            label = str(self.labels[row])
+            raise UnknownClassError(
+                f"{self.name}: example '{self.ids[row]}': label '{label}' is not a class{nearest(label, self.classes)}; "
+                f"expected one of: {', '.join(self.classes)}"
+            )
+        unmeasured = self.ids[self.holdout & missing]
+        if len(unmeasured):
+            raise DataError(
+                f"{self.name}: expected labels in the holdout, got none of '{unmeasured[0]}' ({len(unmeasured)} such)"
+            )

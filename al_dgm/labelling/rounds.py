@@ -26,12 +26,17 @@ def label_query(query: Query, source: LabelSource, ledger: pd.DataFrame, classes
     _check(query, answers)
     longer = append(ledger, answers.labels, classes)
     if answers.pending:
-        asked = len(query.ids)
-        raise LabelsPendingError(
-            f"round {query.round}: {asked - len(answers.pending)} of {asked} answers have come; "
-            f"label in {source.where(query)}; then `dvc repro` goes on from here"
-        )
+        raise LabelsPendingError(describe_pending(query, answers, source))
     return longer
+
+
+def describe_pending(query: Query, answers: Answers, source: LabelSource) -> str:
+    """How many answers have come, and where to give the others."""
+    asked = len(query.ids)
+    return (
+        f"round {query.round}: {asked - len(answers.pending)} of {asked} answers have come; "
+        f"label in {source.where(query)}; then `dvc repro` goes on from here"
+    )
 
 
 def _check(query: Query, answers: Answers) -> None:

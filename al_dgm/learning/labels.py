@@ -11,7 +11,7 @@ from al_dgm.data.prepared import DatasetInfo, load_ids, load_info, load_truth
 from al_dgm.labelling import build_source
 from al_dgm.labelling.ledger import count, empty, read_ledger, write_ledger
 from al_dgm.labelling.query import Query, make_query, read_query, write_query
-from al_dgm.labelling.rounds import label_query
+from al_dgm.labelling.rounds import describe_pending, label_query
 from al_dgm.labelling.seed_set import choose_seed_set
 from al_dgm.labelling.source import LabelSource
 from al_dgm.learning.layout import Layout
@@ -26,13 +26,8 @@ def label_seed_set(params: Params, layout: Layout) -> int:
         LabelsPendingError: people have not answered yet; asking again asks for the same examples.
     """
     info = load_info(layout.prepared)
-    wanted = params.seed_set
-    truth = partial(load_truth, layout.prepared)
-    ids = choose_seed_set(wanted.strategy, wanted.size, load_ids(layout.prepared), info.classes, truth, params.seed)
-    query = make_query(0, "none", f"seed set: {wanted.strategy}", ids, np.zeros(len(ids)))
-    # Labels that the data came with were paid for before: nobody is asked for them again.
-    choice = Choice.model_validate(GIVEN) if wanted.strategy == "given" else params.labels
-    ledger = label_query(query, _source(choice, params, layout, info), empty(), info.classes)
+    query, source = _seed_query(params, layout, info)
+    ledger = label_query(query, source, empty(), info.classes)
     write_query(layout.round(0) / "query.parquet", query)
     write_ledger(layout.round(0) / "labels.parquet", ledger)
     return count(ledger)
@@ -45,11 +40,32 @@ def label_round(params: Params, layout: Layout, k: int) -> int:
         LabelsPendingError: people have not answered yet.
     """
     info = load_info(layout.prepared)
-    query: Query = read_query(layout.round(k) / "query.parquet")
+    query, source = _query(params, layout, info, k)
     before = read_ledger(layout.round(k - 1) / "labels.parquet")
-    ledger = label_query(query, _source(params.labels, params, layout, info), before, info.classes)
+    ledger = label_query(query, source, before, info.classes)
     write_ledger(layout.round(k) / "labels.parquet", ledger)
     return count(ledger)
+
+
+def pending(params: Params, layout: Layout, k: int) -> str | None:
+    """What round ``k``'s query (0: the seed set) waits for, in words; None if every answer is there. Asks nobody."""
+    info = load_info(layout.prepared)
+    query, source = _query(params, layout, info, k) if k else _seed_query(params, layout, info)
+    answers = source.collect(query)
+    return describe_pending(query, answers, source) if answers.pending else None
+
+
+def _query(params: Params, layout: Layout, info: DatasetInfo, k: int) -> tuple[Query, LabelSource]:
+    return read_query(layout.round(k) / "query.parquet"), _source(params.labels, params, layout, info)
+
+
+def _seed_query(params: Params, layout: Layout, info: DatasetInfo) -> tuple[Query, LabelSource]:
+    wanted, truth = params.seed_set, partial(load_truth, layout.prepared)
+    ids = choose_seed_set(wanted.strategy, wanted.size, load_ids(layout.prepared), info.classes, truth, params.seed)
+    query = make_query(0, "none", f"seed set: {wanted.strategy}", ids, np.zeros(len(ids)))
+    # Labels that the data came with were paid for before: nobody is asked for them again.
+    choice = Choice.model_validate(GIVEN) if wanted.strategy == "given" else params.labels
+    return query, _source(choice, params, layout, info)
 
 
 def _source(choice: Choice, params: Params, layout: Layout, info: DatasetInfo) -> LabelSource:

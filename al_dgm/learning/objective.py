@@ -126,7 +126,7 @@ class Objective(nn.Module):
             record["adversarial"] = terms["adversarial"].mean()
             loss = loss + recipe.adversarial_weight * record["adversarial"]
         if recipe.balance_weight:
-            used = self._mean(terms["q"].mean(0))
+            used = self._mean(terms["q"].mean(0)).clamp_min(1e-30)  # at 0 the entropy has no derivative
             record["imbalance"] = math.log(len(used)) - torch.special.entr(used).sum()
             loss = loss + recipe.balance_weight * record["imbalance"]
         return loss, record

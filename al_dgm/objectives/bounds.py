@@ -15,14 +15,15 @@ import math
 import torch
 from torch import Tensor
 
+from al_dgm.objectives.densities import categorical_entropy
+
 
 def unlabelled_bound(bound: Tensor, log_q: Tensor) -> Tensor:
     """U(x) = mean_s Σ_y q(y|a_s,x) [L_s(x,y) − log q(y|a_s,x)] ≤ log p(x); [B].
 
     Σ_y −q log q is the entropy of q, exactly 0 at q = 0 or 1.
     """
-    q = log_q.exp()
-    bound_given_a: Tensor = (q * bound).sum(-1) + torch.special.entr(q).sum(-1)
+    bound_given_a = (log_q.exp() * bound).sum(-1) + categorical_entropy(log_q)
     return bound_given_a.mean(-1)
 
 

@@ -59,9 +59,12 @@ def binomial_log_density(x: Tensor, logits: Tensor, trials: int) -> Tensor:
 
 
 def categorical_entropy(log_probabilities: Tensor) -> Tensor:
-    """H[p] = −Σ p log p, exactly 0 where p = 0."""
-    entropy: Tensor = torch.special.entr(log_probabilities.exp()).sum(-1)
-    return entropy
+    """H[p] = −Σ p log p; a class of probability 0 adds exactly 0, to the value and to the gradient.
+
+    From the logarithms: the derivative of −p log p by p is infinite at 0, which a saturated softmax reaches.
+    """
+    finite = log_probabilities.clamp_min(torch.finfo(log_probabilities.dtype).min)
+    return -(log_probabilities.exp() * finite).sum(-1)
 
 
 def categorical_kl(log_p: Tensor, log_q: Tensor) -> Tensor:

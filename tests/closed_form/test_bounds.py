@@ -1,63 +1,287 @@
-"""Bounds where the answer is known: linear-Gaussian models, constant log-weights, exact posteriors."""
+"""Bounds where the answer is known: linear-Gaussian models whose inference networks are the exact posterior.
 
-from __future__ import annotations
+    z ~ N(0, I)      a | z ~ N(Dz, s_a² I) (SDGM only)      x | a, y, z ~ N(Wa + Uz + Vy + b, s² I)
 
+Then log p(x, y, latents) − log q(latents | x, y) = log p(x, y), whatever is drawn.
+"""
+
+import copy
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import kl_divergence as torch_kl
 
+from al_dgm.models import DeepGenerativeModel, Space
 from al_dgm.models.m2 import M2
-from al_dgm.models.base import Space
 from al_dgm.models.observation import Gaussian
+from al_dgm.models.sdgm import SDGM
+from al_dgm.nn.mlp import MLP
 from al_dgm.nn.noise import BatchNoise, generator
-from al_dgm.objectives.bounds import importance_weighted_bound, unlabelled_bound
-from al_dgm.objectives.densities import normal_log_density
+from al_dgm.objectives.bounds import importance_weighted_bound, log_mean_exp, unlabelled_bound
 
-torch.set_default_dtype(torch.float32)
-C, D, Z = 3, 4, 2
+B, C, D, Z = 4, 3, 6, 2
+NOISE, AUXILIARY_NOISE = 0.3, 0.5  # s², s_a²
+SPACE = Space(D, C, Gaussian(), centre=0.4, spread=2.5)  # networks read x standardised and y scaled: see `Space`
+
+
+def eye(size: int) -> Tensor:
+    return torch.eye(size, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model whose inference networks are exact, and p(x | y) as torch's own multivariate normal."""
+
+    model: DeepGenerativeModel
+    p_x_given_y: MultivariateNormal  # batch of C
+
+    def evidence(self, x: Tensor) -> Tensor:
+        """log p(x, y) = log p(x | y) − log C, [B, C]."""
+        return self.p_x_given_y.log_prob(x[:, None]) - math.log(C)
+
+
+def set_network(network: MLP, inputs: Sequence[tuple[str, Tensor]], bias: Tensor, variance: Tensor | None) -> None:
+    """Make a linear network compute Σ G_i u_i + bias, and the log-variance, of plain x, y, or latents u_i."""
+    columns, offset = [], bias.clone()
+    for kind, matrix in inputs:
+        at = SPACE.network_input if kind == "x" else SPACE.network_label if kind == "y" else torch.Tensor.clone
+        shift = at(torch.zeros((), dtype=torch.float64))
+        scale = at(torch.ones((), dtype=torch.float64)) - shift
+        columns.append(matrix / scale)
+        offset = offset - (matrix * shift / scale).sum(1)
+    layer = network.layers[0]
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[: len(bias)] = torch.cat(columns, dim=1)
+        layer.bias[: len(bias)] = offset
+        if variance is not None:
+            layer.bias[len(bias) :] = variance.log()
+
+
+def condition(covariance: Tensor, of: slice, on: slice) -> tuple[Tensor, Tensor]:
+    """Gain and variances of a Gaussian conditional; refuses one that is not diagonal."""
+    gain = covariance[of, on] @ torch.linalg.inv(covariance[on, on])
+    remaining = covariance[of, of] - gain @ covariance[on, of]
+    torch.testing.assert_close(remaining, remaining.diag().diag(), atol=1e-12, rtol=0)
+    return gain, remaining.diag()
+
+
+def set_classifier(network: MLP, means: Tensor, covariance: Tensor, latents: int) -> None:
+    """The exact p(y | x): softmax of linear discriminants; the columns of the latents are zero."""
+    directions = torch.linalg.solve(covariance, means.T).T
+    bias = -0.5 * (directions * means).sum(1)
+    set_network(network, [("x", directions), ("a", torch.zeros(C, latents).double())][: 1 + bool(latents)], bias, None)
+
+
+def exact_m2() -> Case:
+    torch.manual_seed(0)
+    model = M2(SPACE, hidden=[], latent=Z, bayesian="none").double()
+    U = torch.linalg.qr(torch.randn(D, Z).double())[0] * torch.tensor([1.5, 0.7])  # orthogonal: diagonal posterior
+    V, b = torch.randn(D, C).double(), torch.randn(D).double()
+    joint = torch.cat([eye(Z), U])
+    covariance = joint @ joint.T
+    covariance[Z:, Z:] += NOISE * eye(D)
+    z, x = slice(0, Z), slice(Z, Z + D)
+    gain, variance = condition(covariance, z, x)
+    set_network(model.decoder, [("y", V), ("z", U)], b, torch.full((D,), NOISE, dtype=torch.float64))
+    set_network(model.encoder, [("x", gain), ("y", -gain @ V)], -gain @ b, variance)
+    means = (V + b[:, None]).T
+    set_classifier(model.classifier, means, covariance[x, x], 0)
+    return Case(model, MultivariateNormal(means, covariance[x, x]))
+
+
+def exact_sdgm() -> Case:
+    """a and z are coupled dimension by dimension, and y moves features of its own: so q(a | x) can be exact."""
+    torch.manual_seed(1)
+    model = SDGM(SPACE, hidden=[], latent=Z, auxiliary=Z, bayesian="none").double()
+    zero = torch.zeros(Z, Z).double()
+    skip, W, U = (torch.tensor(values).double().diag() for values in ([0.8, -1.1], [1.4, 0.6], [-0.5, 0.9]))
+    V, b = torch.cat([zero, zero, torch.randn(2, 2).double()]), torch.randn(D).double()
+    V = torch.cat([V, -V[:, :1]], dim=1)
+    W, U = torch.cat([W, zero, zero]), torch.cat([zero, U, zero])
+    own = eye(2 * Z + D)  # the sources of z, a and x
+    to_z = own[:Z]
+    to_a = skip @ to_z + math.sqrt(AUXILIARY_NOISE) * own[Z : 2 * Z]
+    to_x = W @ to_a + U @ to_z + math.sqrt(NOISE) * own[2 * Z :]
+    joint = torch.cat([to_z, to_a, to_x])
+    covariance = joint @ joint.T
+    z, a, x, ax = slice(0, Z), slice(Z, 2 * Z), slice(2 * Z, 2 * Z + D), slice(Z, 2 * Z + D)
+    gain_a, variance_a = condition(covariance, a, x)
+    gain_z, variance_z = condition(covariance, z, ax)
+    torch.testing.assert_close(gain_a @ V, torch.zeros(Z, C).double())  # p(a | x, y) does not depend on y
+    from_a, from_x = gain_z[:, :Z], gain_z[:, Z:]
+    set_network(model.auxiliary, [("x", gain_a)], -gain_a @ b, variance_a)
+    set_network(model.encoder, [("x", from_x), ("a", from_a), ("y", -from_x @ V)], -from_x @ b, variance_z)
+    at_zero = torch.zeros(Z).double()
+    set_network(
+        model.auxiliary_decoder, [("y", torch.zeros(Z, C).double()), ("z", skip)], at_zero, at_zero + AUXILIARY_NOISE
+    )
+    set_network(model.decoder, [("a", W), ("y", V), ("z", U)], b, torch.full((D,), NOISE, dtype=torch.float64))
+    means = (V + b[:, None]).T
+    set_classifier(model.classifier, means, covariance[x, x], Z)
+    return Case(model, MultivariateNormal(means, covariance[x, x]))
+
+
+@pytest.fixture(scope="module", params=[exact_m2, exact_sdgm], ids=["m2", "sdgm"])
+def case(request):
+    return request.param()
+
+
+@pytest.fixture
+def x():
+    return 2 * torch.randn(B, D, generator=generator(7)).double()
 
 
 def noise(seed: int = 0) -> BatchNoise:
     return BatchNoise(generator(seed))
 
 
-@pytest.fixture
-def linear_gaussian() -> tuple[M2, torch.Tensor, torch.Tensor]:
-    """An M2 with linear networks whose encoder is the exact posterior: p(x|y,z) = N(Wz + Vy + b, s²I)."""
-    torch.manual_seed(0)
-    model = M2(Space(D, C, Gaussian()), hidden=[], latent=Z, bayesian="none").double()
-    W, V, b = torch.randn(D, Z).double(), torch.randn(D, C).double(), torch.randn(D).double()
-    log_variance = math.log(0.3)
-    scale = model.label_scale
-    precision = torch.eye(Z).double() + W.T @ W / 0.3
-    # A diagonal posterior needs a diagonal precision: orthogonal columns.
-    W, _ = torch.linalg.qr(W)
-    precision = 1 + (W.square().sum(0) / 0.3)
-    gain = (W.T / 0.3) / precision[:, None]
-    decoder, encoder = model.decoder.layers[0], model.encoder.layers[0]
+def assert_mean_is(samples: Tensor, expected: Tensor, dim: int) -> None:
+    """The mean over ``dim`` is ``expected`` within five of its own standard errors."""
+    error = samples.std(dim) / math.sqrt(samples.shape[dim])
+    assert ((samples.mean(dim) - expected).abs() <= 5 * error + 1e-9).all()
+
+
+def log_weights(model: DeepGenerativeModel, x: Tensor, samples: int) -> Tensor:
+    """log p(x, y, ·) − log q(· | x, y) for every class, [B, S, C]."""
+    per_class = [model.log_weights(x, torch.full((len(x),), c), noise(c), samples) for c in range(C)]
+    return torch.stack(per_class, dim=-1)
+
+
+def test_log_weights_at_the_exact_posterior_are_the_evidence_draw_by_draw(case, x):
+    """log p(x, y, z_s) − log q(z_s | x, y) = log p(x, y) for every single draw: no term is missing or counted twice."""
+    expected = case.evidence(x)[:, None].expand(B, 7, C)
+    torch.testing.assert_close(log_weights(case.model, x, 7), expected, atol=1e-6, rtol=0)
+
+
+def test_the_elbo_at_the_exact_posterior_is_the_evidence_in_expectation(case, x):
+    """With the closed-form KL single draws scatter, and their mean is log p(x, y)."""
+    bounds = case.model.class_bounds(x, noise(), samples=4000).bound
+    assert bounds.std(1).min() > 0.1
+    assert_mean_is(bounds, case.evidence(x)[:, None].squeeze(1), dim=1)
+
+
+def test_the_unlabelled_bound_at_the_exact_posterior_is_log_p_of_x(case, x):
+    """U(x) = log p(x) where q(y|x) is exact: per draw from log-weights, in expectation from the model's own `elbo`."""
+    log_q = case.model.classify(x, noise(), 7)
+    evidence = case.evidence(x).logsumexp(-1)
+    per_draw = unlabelled_bound(log_weights(case.model, x, 7), log_q)
+    torch.testing.assert_close(per_draw, evidence, atol=1e-6, rtol=0)
+    draws = torch.stack([case.model.elbo(x, noise(seed), 50) for seed in range(60)])
+    assert_mean_is(draws, evidence, dim=0)
+
+
+def test_the_unlabelled_bound_falls_short_by_the_divergence_of_the_classifier(case, x):
+    """U(x) = log p(x) − KL(q(y) ‖ p(y|x)) for any q(y), here uniform."""
+    evidence = case.evidence(x)
+    uniform = torch.full((B, 7, C), -math.log(C)).double()
+    posterior = evidence.log_softmax(-1)
+    gap = -(posterior.mean(-1) + math.log(C))
+    assert gap.min() > 0.01
+    found = unlabelled_bound(log_weights(case.model, x, 7), uniform)
+    torch.testing.assert_close(found, evidence.logsumexp(-1) - gap, atol=1e-6, rtol=0)
+
+
+def test_the_bayes_classifier_is_the_posterior_of_the_class(case, x):
+    """p(y|x) ∝ exp L(x, y): exact where the bounds are tight, up to Monte Carlo error of their mean."""
+    model = copy.deepcopy(case.model)
+    model.prediction = "bayes"
+    expected = case.evidence(x).log_softmax(-1)
+    torch.testing.assert_close(model.log_predictive(x, noise(), 20_000), expected, atol=0.1, rtol=0)
+    model.prediction = "classifier"
+    torch.testing.assert_close(model.log_predictive(x, noise(), 3), expected, atol=1e-6, rtol=0)
+
+
+def test_both_ways_of_predicting_are_averaged_as_logarithms(case, x):
+    """`both` is the normalised geometric mean of `classifier` and `bayes` on the same draws."""
+    model = copy.deepcopy(case.model)
+    terms = model.class_bounds(x, noise(), 5)
+    model.prediction = "both"
+    bayes = terms.bound.mean(1).log_softmax(-1)
+    mixed = (0.5 * (log_mean_exp(terms.log_q, dim=1) + bayes)).log_softmax(-1)
+    torch.testing.assert_close(model.log_predictive(x, noise(), 5), mixed)
+
+
+def test_a_wrong_encoder_loses_exactly_its_divergence():
+    """E[L(x, y)] = log p(x, y) − KL(q(z|x,y) ‖ p(z|x,y)), strictly below the evidence."""
+    case = exact_m2()
+    x = torch.randn(B, D).double()
+    bias = case.model.encoder.layers[0].bias
+    exact = Normal(torch.zeros(Z).double(), (0.5 * bias[Z:].detach()).exp())
     with torch.no_grad():
-        decoder.weight.zero_()
-        decoder.weight[:D] = torch.cat([V / scale, W], dim=1)
-        decoder.bias[:D], decoder.bias[D:] = b, log_variance
-        encoder.weight.zero_()
-        encoder.weight[:Z] = torch.cat([gain, -gain @ V / scale], dim=1)
-        encoder.bias[:Z], encoder.bias[Z:] = -gain @ b, -precision.log()
-    covariance = W @ W.T + 0.3 * torch.eye(D).double()
-    means = (V + b[:, None]).T
-    return model, means, covariance
+        bias[:Z] += torch.tensor([0.4, -0.2])
+        bias[Z:] += torch.tensor([0.5, -0.7])
+    wrong = Normal(torch.tensor([0.4, -0.2]).double(), (0.5 * bias[Z:].detach()).exp())
+    lost = torch_kl(wrong, exact).sum()
+    assert lost > 0.2
+    for bounds in (case.model.class_bounds(x, noise(), 8000).bound, log_weights(case.model, x, 8000)):
+        assert_mean_is(bounds, case.evidence(x) - lost, dim=1)
 
 
-def log_p_x_given_y(x: torch.Tensor, means: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
-    """[B, C], from torch's own multivariate normal."""
-    return torch.distributions.MultivariateNormal(means, covariance).log_prob(x[:, None, :])
+def test_importance_weighting_tightens_the_bound_towards_the_evidence(x):
+    """E L_1 = ELBO < E L_4 < E L_16 < E L_64 <= log p(x, y), each difference beyond its standard error."""
+    case = exact_m2()
+    with torch.no_grad():
+        case.model.encoder.layers[0].bias[:Z] += 0.6
+    w = log_weights(case.model, x, 6400)[..., 0]
+    evidence = case.evidence(x)[:, 0]
+    torch.testing.assert_close(importance_weighted_bound(w[..., None]), w)
+    bounds = [importance_weighted_bound(w.view(B, -1, K)) for K in (1, 4, 16, 64)]
+    for fewer, more in zip(bounds, bounds[1:], strict=False):
+        gain = more - fewer.view(B, more.shape[1], -1).mean(-1)  # paired: the same draws
+        assert (gain.mean(1) > 3 * gain.std(1) / math.sqrt(gain.shape[1])).all()
+    error = bounds[-1].std(1) / math.sqrt(bounds[-1].shape[1])
+    assert (bounds[-1].mean(1) <= evidence + 5 * error).all()
+    assert ((evidence - bounds[-1].mean(1)) < 0.1 * (evidence - bounds[0].mean(1))).all()
 
 
-def test_the_bound_at_the_exact_posterior_is_the_evidence_in_expectation_and_by_its_terms(linear_gaussian):
-    """L(x, y) = log p(x, y): with the analytic KL, the Monte Carlo mean within four of its standard errors."""
-    model, means, covariance = linear_gaussian
-    x = torch.randn(5, D).double()
-    bounds = model.class_bounds(x, BatchNoise(generator(1)), samples=4000).bound
-    exact = log_p_x_given_y(x, means, covariance) - math.log(C)
-    error = bounds.std(1) / math.sqrt(bounds.shape[1])
-    assert ((bounds.mean(1) - exact).abs() < 5 * error).all()
+def test_constant_log_weights_are_their_own_bound_for_any_number_of_samples():
+    """L_K = log (1/K) Σ w: the 1/K is there."""
+    for K in (1, 5, 1000):
+        torch.testing.assert_close(importance_weighted_bound(torch.full((2, K), -3.7)), torch.full((2,), -3.7))
+
+
+def test_log_mean_exp_agrees_with_the_naive_formula_and_survives_large_arguments():
+    values = torch.tensor([[-1.0, 0.5, 2.0]])
+    torch.testing.assert_close(log_mean_exp(values, dim=1), values.exp().mean(1).log())
+    torch.testing.assert_close(log_mean_exp(values - 1e4, dim=1), log_mean_exp(values, dim=1) - 1e4)
+
+
+def test_the_prior_of_the_class_stays_in_every_bound(case, x):
+    """Without log p(y) = −log C each of L(x, y) and U(x) would be larger by exactly log C."""
+    without = copy.deepcopy(case.model)
+    without.log_prior.zero_()
+    L, L0 = (model.class_bounds(x, noise(), 5).bound for model in (case.model, without))
+    U, U0 = (model.elbo(x, noise(), 5) for model in (case.model, without))
+    torch.testing.assert_close(L, L0 - math.log(C))
+    torch.testing.assert_close(U, U0 - math.log(C))
+
+
+def test_the_mean_over_samples_stands_outside_the_sum_over_classes():
+    """Thesis Eq. 4.20: mean_s Σ_y q_s (L_s − log q_s); the product of the means is another number."""
+    bound = torch.tensor([[[1.0, 5.0], [7.0, 2.0]]])
+    q = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])
+    brute = [sum(q[0, s, c] * (bound[0, s, c] - q[0, s, c].log()) for c in range(2)) for s in range(2)]
+    product = (q.mean(1) * bound.mean(1)).sum(-1) + torch.special.entr(q.mean(1)).sum(-1)
+    found = unlabelled_bound(bound, q.log())
+    torch.testing.assert_close(found, (sum(brute) / 2)[None])
+    assert (found - product).abs() > 0.5
+
+
+def test_the_unlabelled_bound_of_a_model_is_its_brute_force_enumeration(case, x):
+    """`elbo` = mean over s of Σ_y q(y|a_s,x) [L_s(x, y) − log q(y|a_s,x)], summed in plain loops."""
+    samples = 3
+    terms = case.model.class_bounds(x, noise(), samples)
+    log_q = terms.log_q.expand(B, samples, C)
+    for b in range(B):
+        total = 0.0
+        for s in range(samples):
+            for c in range(C):
+                log_q_c = log_q[b, s, c].item()
+                total += math.exp(log_q_c) * (terms.bound[b, s, c].item() - log_q_c)
+        assert case.model.elbo(x, noise(), samples)[b].item() == pytest.approx(total / samples, abs=1e-9)

@@ -1,0 +1,138 @@
+"""`al-dgm`: what one types beside `dvc repro`. Thin: one function a command, the work is done elsewhere.
+
+Imports are late, so that ``--help`` and ``version`` answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from al_dgm.errors import one_line_errors
+
+EXIT_USAGE = 2  # what command lines end with that cannot be read
+
+
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _group(name: str, about: str) -> typer.Typer:
+    """Commands under one name; alone it prints their list. Plain text, so that it can be piped."""
+    return typer.Typer(
+        name=name,
+        help=about,
+        callback=_help,
+        invoke_without_command=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+app = _group("al-dgm", "Active learning with Bayesian deep generative models.")
+data = _group("data", "Data sets that are not made on the spot.")
+app.add_typer(data)
+
+
+@app.command()
+def rounds(count: Annotated[int, typer.Argument(metavar="N", help="How often labels are bought.")]) -> None:
+    """Unroll the loop to N rounds.
+
+    Writes rounds.yaml, which `dvc repro` follows. Finished rounds stay cached: only added ones run.
+
+    Example: al-dgm rounds 12
+    """
+    from al_dgm.cli.unroll import unroll
+
+    print(unroll(count, Path.cwd()))
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Which data set; an unknown name lists them all.")],
+    folder: Annotated[Path, typer.Option(help="Where its files go.")] = Path("data/raw"),
+) -> None:
+    """Download a data set and check its files.
+
+    A file whose checksum is not the published one is refused.
+
+    Example: al-dgm data fetch mnist --folder /big/disk/mnist
+    """
+    from al_dgm.data.fetch import fetch as fetch_files
+
+    for path in fetch_files(name, folder, print):
+        print(path)
+
+
+@app.command()
+def status() -> None:
+    """Show how far the loop is and who is waited for.
+
+    A table of the rounds, and what the next `dvc repro` does.
+
+    Example: al-dgm status
+    """
+    from al_dgm.learning.layout import Layout
+    from al_dgm.cli.status import describe
+
+    print(describe(Layout.here()))
+
+
+@app.command()
+def report() -> None:
+    """Print the last report, and how to open MLflow.
+
+    Example: al-dgm report
+    """
+    from al_dgm.learning.layout import Layout
+    from al_dgm.learning.report import print_report
+    from al_dgm.tracking.address import default_uri, ui_command
+
+    layout = Layout.here()
+    print_report(layout.report)
+    print(f"\nMLflow: {ui_command(default_uri(layout.home))}")
+
+
+@app.command()
+def doctor() -> None:
+    """Check machine, project and services.
+
+    One line each with ok, warn or fail, and how to mend it; exit code 1 if anything failed.
+
+    Example: al-dgm doctor
+    """
+    from al_dgm.cli.doctor import Level, examine
+    from al_dgm.learning.layout import Layout
+
+    failed = False
+    for finding in examine(Layout.here()):
+        print(finding.line(), flush=True)
+        failed |= finding.level is Level.FAIL
+    raise typer.Exit(int(failed))
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example: al-dgm version
+    """
+    from importlib.metadata import version as installed
+
+    print(f"al-dgm {installed('al-dgm')}")
+
+
+def main() -> None:
+    """Entry point: every failure is one line on standard error."""
+    with one_line_errors():
+        try:
+            code = app(prog_name="al-dgm", standalone_mode=False)
+        except typer.TyperException as error:  # the command line cannot be read
+            print(f"al-dgm: error: {error.format_message().rstrip('.')}; see al-dgm --help", file=sys.stderr)
+            code = EXIT_USAGE
+    sys.exit(code)

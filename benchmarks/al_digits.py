@@ -1,0 +1,184 @@
+"""Claim: choosing which digits to label buys accuracy that random labels do not, from 10 to 100 labels.
+
+Model m2 with the committed recipe, queries of 10. Seeds are paired: of one seed, all acquisitions share the split, the
+balanced seed set of 10, and the streams of initial weights, minibatches and noise. Rows: {acquisition, auc, auc_gain,
+auc_gain_ci, labels_to_95, n, failures}:
+
+    auc           mean over n seeds of the area under accuracy over labels 10..100, divided by its width
+    auc_gain      mean over seeds of auc minus random's on the same seed, auc_gain_ci its paired-t 95 % interval
+    labels_to_95  median labels at which accuracy reaches 0.95; null where the median run never does
+    failures      runs whose fit failed, or whose accuracy ever fell 0.1 below what it had been
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from common import (
+    RawFile,
+    Result,
+    Setting,
+    Unit,
+    add_unit_options,
+    censored_median,
+    digest,
+    paired_interval,
+    parser,
+    report,
+    run_units,
+    with_changes,
+)
+from digits_data import Split, fit_and_measure, load_split, prediction_seed
+
+from al_dgm.acquisition import SELECTORS, select
+from al_dgm.config import Params, load_params
+from al_dgm.errors import one_line_errors
+from al_dgm.learning.metrics import area_under_curve, labels_to
+from al_dgm.learning.rounds import score_pool
+from al_dgm.models import Model
+from al_dgm.seeding import rng
+
+ACQUISITIONS = {
+    "random": ("random", "top_k"),
+    "margin": ("margin", "top_k"),
+    "entropy": ("entropy", "top_k"),
+    "bald": ("bald", "top_k"),
+    "power_bald": ("bald", "power"),
+    "elbo": ("elbo", "top_k"),
+}
+QUERY = 10
+LABELS = tuple(range(QUERY, 101, QUERY))
+TARGET = 0.95
+COLLAPSE = 0.1
+
+
+def loop_params(params: Params, acquisition: str, seed: int) -> Params:
+    """``params`` for one loop."""
+    name, selector = ACQUISITIONS[acquisition]
+    return with_changes(
+        params,
+        {
+            "seed": seed,
+            "data.name": "digits",
+            "model.name": "m2",
+            "seed_set": {"size": QUERY, "strategy": "balanced"},
+            "acquisition.name": name,
+            "acquisition.query_size": QUERY,
+            "acquisition.selector.name": selector,
+        },
+    )
+
+
+def choose(params: Params, split: Split, model: Model, labelled: Sequence[str], k: int) -> list[str]:
+    """Round ``k``'s query, as the stage `acquire` makes it."""
+    candidates = np.flatnonzero(~np.isin(split.pool.ids, labelled))
+    scores = score_pool(model, split.pool.x[candidates], split.info, params, prediction_seed(params, k))
+    selector = params.acquisition.selector.build(SELECTORS, "acquisition.selector")
+    ids = [str(split.pool.ids[i]) for i in candidates]
+    return [name for name, _ in select(ids, scores, selector, QUERY, rng(params.seed, "selection", k))]
+
+
+def work(params: Params, setting: Setting, earlier: Sequence[Result]) -> Result:
+    """One round: train on the labels so far, measure, and choose the next ones."""
+    own = loop_params(params, setting["acquisition"], setting["seed"])
+    split, k = load_split(own), setting["labels"] // QUERY
+    bought = [name for result in earlier for name in result["chosen"]]
+    labelled = [*split.balanced(QUERY, own.seed), *bought]
+    model, measured = fit_and_measure(own, split, split.labels(labelled), k)
+    last = setting["labels"] == LABELS[-1]
+    return {**measured, "chosen": [] if last else choose(own, split, model, labelled, k)}
+
+
+def make_units(params: Params, seeds: int, acquisitions: Sequence[str], most: int) -> list[Unit]:
+    """All rounds, seed by seed, and of one seed all acquisitions side by side."""
+    units = []
+    last: dict[tuple[int, str], Unit] = {}
+    labels = [size for size in LABELS if size <= most]
+    for seed, size, acquisition in itertools.product(range(seeds), labels, acquisitions):
+        own = loop_params(params, acquisition, seed)
+        decisive = digest(own.data, own.model, own.training, own.prediction, own.acquisition, own.acquisition.selector)
+        setting = {"acquisition": acquisition, "seed": seed, "labels": size, "params": decisive}
+        unit = Unit(setting, last.get((seed, acquisition)))
+        last[seed, acquisition] = unit
+        units.append(unit)
+    return units
+
+
+Curve = dict[int, float]  # labels -> accuracy
+
+
+def read_curves(units: Sequence[Unit], raw: RawFile) -> tuple[dict[str, dict[int, Curve]], dict[str, set[int]]]:
+    """(acquisition -> seed -> curve, as far as it is done; acquisition -> seeds whose fit failed)."""
+    curves: dict[str, dict[int, Curve]] = {}
+    failed: dict[str, set[int]] = {}
+    for unit in units:
+        name, seed, labels = (unit.setting[key] for key in ("acquisition", "seed", "labels"))
+        result = raw.results.get(unit.key, {})
+        if "failure" in result:
+            failed.setdefault(name, set()).add(seed)
+        elif result:
+            curves.setdefault(name, {}).setdefault(seed, {})[labels] = result["accuracy"]
+    return curves, failed
+
+
+def collapsed(curve: Curve) -> bool:
+    """Whether accuracy ever fell by `COLLAPSE` below its best so far."""
+    values = np.array(list(curve.values()))
+    return bool((np.maximum.accumulate(values) - values > COLLAPSE).any())
+
+
+def make_row(
+    name: str, curves: Mapping[int, Curve], baseline: Mapping[int, Curve], failed: set[int], points: int
+) -> dict[str, Any]:
+    """The row of one acquisition, from its seeds whose curve is complete."""
+    whole = {seed: curve for seed, curve in curves.items() if len(curve) == points}
+    area = {seed: area_under_curve(list(curve), list(curve.values())) for seed, curve in whole.items()}
+    random = {seed: area_under_curve(list(c), list(c.values())) for seed, c in baseline.items() if len(c) == points}
+    pairs = sorted(set(area) & set(random))
+    gain, interval = None, None
+    if pairs and name != "random":
+        gain, interval = paired_interval([area[s] for s in pairs], [random[s] for s in pairs])
+    reached = [labels_to(TARGET, list(curve), list(curve.values())) for curve in whole.values()] + [None] * len(failed)
+    return {
+        "acquisition": name,
+        "auc": float(np.mean(list(area.values()))) if area else None,
+        "auc_gain": gain,
+        "auc_gain_ci": interval,
+        "labels_to_95": censored_median(reached) if reached else None,
+        "n": len(whole),
+        "failures": len(failed) + sum(collapsed(curve) for curve in whole.values()),
+    }
+
+
+def mean_curve(curves: Mapping[int, Curve], points: int) -> dict[int, float]:
+    """Mean accuracy at each number of labels over the seeds whose curve is complete."""
+    whole = [curve for curve in curves.values() if len(curve) == points]
+    return {size: float(np.mean([curve[size] for curve in whole])) for size in (whole[0] if whole else {})}
+
+
+def main() -> None:
+    """Do what is missing and report."""
+    options = parser(__doc__)
+    add_unit_options(options, seeds=10)
+    options.add_argument("--acquisitions", nargs="+", default=tuple(ACQUISITIONS), choices=ACQUISITIONS, metavar="NAME")
+    options.add_argument("--most", type=int, default=LABELS[-1], choices=LABELS, metavar="N", help="stop at N labels")
+    options.add_argument("--params", default="params.yaml", help="the recipe (default: %(default)s)")
+    given = options.parse_args()
+    params = load_params(given.params)
+    units = make_units(params, given.seeds, given.acquisitions, given.most)
+    raw = RawFile(given.results / "raw" / "al_digits.jsonl")
+    run_units(units, partial(work, params), raw, given.jobs, given.budget_seconds)
+    curves, failed = read_curves(units, raw)
+    points, random = given.most // QUERY, curves.get("random", {})
+    rows = [make_row(a, curves.get(a, {}), random, failed.get(a, set()), points) for a in given.acquisitions]
+    means = {name: mean_curve(of_seeds, points) for name, of_seeds in curves.items()}
+    report("al_digits", rows, given.results, curves=means)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

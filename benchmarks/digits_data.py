@@ -1,0 +1,80 @@
+"""The digits as the loop sees them, without DVC: prepared by the project's own functions, trained and measured alike."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from al_dgm.config import Params
+from al_dgm.data import DATASETS
+from al_dgm.data.prepared import DatasetInfo, Holdout, Pool, load_holdout, load_info, load_pool, load_truth, prepare
+from al_dgm.labelling.seed_set import choose_seed_set
+from al_dgm.learning.evaluate import evaluate
+from al_dgm.learning.job import TrainingJob
+from al_dgm.learning.rounds import model_spec, training_data
+from al_dgm.models import Model
+from al_dgm.seeding import integer_seed
+
+
+@dataclass(frozen=True)
+class Split:
+    """What `data/prepared` holds."""
+
+    info: DatasetInfo
+    pool: Pool
+    holdout: Holdout
+    truth: Mapping[str, str]
+
+    def labels(self, ids: Iterable[str]) -> pd.Series:
+        """The true labels of ``ids``, as a ledger's consensus gives them."""
+        return pd.Series({name: self.truth[name] for name in ids}, dtype=object)
+
+    def balanced(self, size: int, seed: int) -> tuple[str, ...]:
+        """The loop's own balanced seed set."""
+        return choose_seed_set("balanced", size, self.pool.ids, self.info.classes, lambda: self.truth, seed)
+
+
+def load_split(params: Params) -> Split:
+    """The data set of ``params`` as the stage `prepare` makes it for ``params.seed``."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        raw = params.data.build(DATASETS, "data", seed=params.seed)
+        prepare(raw, folder, params.data.shard_size, params.seed)
+        info = load_info(folder)
+        return Split(info, load_pool(folder), load_holdout(folder, info), load_truth(folder))
+
+
+def training_job(params: Params, split: Split, labels: pd.Series, k: int = 1) -> TrainingJob:
+    """Round ``k``'s fit."""
+    return TrainingJob(
+        spec=model_spec(params.model, split.info),
+        data=training_data(split.pool, labels, split.info.classes),
+        recipe=params.training,
+        seed=integer_seed(params.seed, "fit", k),
+    )
+
+
+def prediction_seed(params: Params, k: int) -> int:
+    """The stream of weight and latent samples of round ``k``."""
+    return integer_seed(params.seed, "prediction", k)
+
+
+def fit_and_measure(params: Params, split: Split, labels: pd.Series, k: int = 1) -> tuple[Model, dict[str, Any]]:
+    """Round ``k``'s model, trained on ``labels`` in this process, and its metrics on the holdout."""
+    model, _ = training_job(params, split, labels, k).run(torch.device("cpu"))
+    model.eval()
+    values = evaluate(model, split.holdout, split.info, params.prediction, prediction_seed(params, k)).values
+    return model, {name: float(values[name]) for name in ("accuracy", "nll", "ece")}
+
+
+def class_indices(labels: pd.Series, split: Split) -> np.ndarray:
+    """Class names as positions in dataset.json's order."""
+    index = {name: position for position, name in enumerate(split.info.classes)}
+    return np.array([index[name] for name in labels], dtype=np.int64)

@@ -1,0 +1,71 @@
+"""The loop as users run it: DVC, real stages, real files."""
+
+from __future__ import annotations
+
+import sys
+
+import pandas as pd
+from conftest import WorkingCopy
+
+
+def labels(copy: WorkingCopy, k: int) -> pd.DataFrame:
+    return pd.read_parquet(copy.folder / "rounds" / str(k) / "labels.parquet")
+
+
+def test_rounds_are_cached_added_and_reused(working_copy: WorkingCopy):
+    """Nothing changed: nothing runs. One more round: only that. Another acquisition: the start comes from the cache."""
+    ran = working_copy.stages_run("dvc", "repro")
+    assert ran == [
+        "prepare",
+        "seed_set",
+        *(f"{stage}@{k}" for k in (1, 2) for stage in ("train", "acquire", "label")),
+        "train@3",
+        "report",
+    ]
+    assert [len(labels(working_copy, k)) for k in range(3)] == [20, 30, 40]
+    assert labels(working_copy, 2)["id"].is_unique
+    assert labels(working_copy, 2).head(30).equals(labels(working_copy, 1))
+
+    assert working_copy.stages_run("dvc", "repro") == []
+
+    working_copy.run(sys.executable, "-m", "al_dgm", "rounds", "3")
+    assert working_copy.stages_run("dvc", "repro") == ["acquire@3", "label@3", "train@4", "report"]
+
+    working_copy.set(acquisition__name="margin")
+    ran = working_copy.stages_run("dvc", "repro", "label@1")
+    assert ran == ["acquire@1", "label@1"]
+
+    working_copy.set(acquisition__name="bald", compute__checkpoint_seconds=1.0)
+    assert working_copy.stages_run("dvc", "repro") == []
+
+
+def test_people_answer_in_their_own_time(working_copy: WorkingCopy):
+    """A round waits with exit code 75, takes partial answers and skips, and goes on when the last one has come."""
+    copy = working_copy
+    copy.set(
+        labels={"name": "csv", "csv": {"folder": "answers"}},
+        seed_set={"size": 12, "strategy": "random"},
+        acquisition__query_size=4,
+    )
+    waiting = copy.run("dvc", "repro", check=False)
+    assert waiting.returncode != 0
+    assert "al-dgm: waiting: round 0: 0 of 12 answers have come" in waiting.stderr
+    assert copy.run(sys.executable, "-m", "pipelines.seed_set", check=False).returncode == 75
+
+    truth = pd.read_parquet(copy.folder / "data/prepared/truth.parquet").set_index("id")["label"]
+
+    def answer(first: int) -> None:
+        """Fill in the first rows of the newest table."""
+        newest = max((copy.folder / "answers").glob("*.csv"), key=lambda path: path.stat().st_mtime_ns)
+        table = pd.read_csv(newest, dtype=str)
+        rows = table.index[:first]
+        table.loc[rows, "label"] = table.loc[rows, "id"].map(truth)
+        table.to_csv(newest, index=False)
+
+    answer(7)
+    assert "round 0: 7 of 12 answers" in copy.run("dvc", "repro", check=False).stderr
+    answer(12)
+    assert "round 1: 0 of 4 answers" in copy.run("dvc", "repro", check=False).stderr
+    ledger = labels(copy, 0)
+    assert len(ledger) == 12
+    assert (ledger["label"] == ledger["id"].map(truth)).all()
