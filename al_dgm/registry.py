@@ -82,7 +82,12 @@ def build(
 ) -> T:
     """The component ``name`` made from the user's ``options`` and what the program gives."""
     component = lookup(registry, name, path)
-    return component(**checked_options(component, options, path, given), **given)
+    checked = checked_options(component, options, path, given)
+    try:
+        return component(**checked, **given)
+    except ConfigError as error:  # a constructor knows its option's name, but not where it was written
+        message = str(error)
+        raise ConfigError(message if message.startswith(path) else f"{path}.{message}") from None
 
 
 def describe(error: ValidationError, path: str = "") -> str:

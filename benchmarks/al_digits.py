@@ -68,6 +68,7 @@ def loop_params(params: Params, acquisition: str, seed: int) -> Params:
             "seed_set": {"size": QUERY, "strategy": "balanced"},
             "acquisition.name": name,
             "acquisition.query_size": QUERY,
+            "acquisition.max_candidates": None,
             "acquisition.selector.name": selector,
         },
     )
@@ -100,7 +101,7 @@ def make_units(params: Params, seeds: int, acquisitions: Sequence[str], most: in
     labels = [size for size in LABELS if size <= most]
     for seed, size, acquisition in itertools.product(range(seeds), labels, acquisitions):
         own = loop_params(params, acquisition, seed)
-        decisive = digest(own.data, own.model, own.training, own.prediction, own.acquisition, own.acquisition.selector)
+        decisive = digest(own.data, own.model, own.training, own.prediction, own.acquisition.selector)
         setting = {"acquisition": acquisition, "seed": seed, "labels": size, "params": decisive}
         unit = Unit(setting, last.get((seed, acquisition)))
         last[seed, acquisition] = unit

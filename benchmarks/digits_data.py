@@ -1,4 +1,4 @@
-"""The digits as the loop sees them, without DVC: prepared by the project's own functions, trained and measured alike."""
+"""The digits as the loop sees them, without DVC: the project's own functions prepare, train and measure."""
 
 from __future__ import annotations
 
@@ -70,8 +70,9 @@ def fit_and_measure(params: Params, split: Split, labels: pd.Series, k: int = 1)
     """Round ``k``'s model, trained on ``labels`` in this process, and its metrics on the holdout."""
     model, _ = training_job(params, split, labels, k).run(torch.device("cpu"))
     model.eval()
-    values = evaluate(model, split.holdout, split.info, params.prediction, prediction_seed(params, k)).values
-    return model, {name: float(values[name]) for name in ("accuracy", "nll", "ece")}
+    evaluation = evaluate(model, split.holdout, split.info, params.prediction, prediction_seed(params, k))
+    measured = dict(evaluation.values)  # noqa: PD011  no frame
+    return model, {name: float(measured[name]) for name in ("accuracy", "nll", "ece")}
 
 
 def class_indices(labels: pd.Series, split: Split) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from al_dgm.nn.noise import BatchNoise, generator
 from al_dgm.seeding import integer_seed
 
 
@@ -16,28 +17,38 @@ class Batches:
     """Shuffled passes over ``size`` rows, ``batch`` at a time; rows left over at the end of a pass are dropped.
 
     Shuffled anew in every pass, so no order of the data (by class, say) can reach a minibatch.
+
+    A minibatch that the workers cannot share equally is computed by every one of them: the mean over workers of
+    uneven shares would weight rows unequally. That happens to small labelled sets, where it costs little.
+
+    Attributes:
+        batch: rows in the global minibatch.
+        sharers: how many workers share it: all of them, or 1.
+        rank: which share this worker has, from 0.
     """
 
     def __init__(self, size: int, batch: int, seed: int, name: str, rank: int = 0, workers: int = 1) -> None:
-        if workers > 1 and (whole := min(batch, size)) % workers:
-            # The mean over uneven shares would weight rows unequally; a few rows fewer cost nothing.
-            batch = whole - whole % workers
         self.batch = min(batch, size)
+        shared = self.batch % workers == 0
+        self.sharers, self.rank = (workers, rank) if shared else (1, 0)
         self._size = size
         self._seed = seed
         self._name = name
-        self._rank = rank
-        self._share = self.batch // workers
         self._pass: tuple[int, Tensor] | None = None
 
     def rows(self, step: int) -> Tensor:
-        """This worker's row numbers for step ``step``, [batch / workers]."""
+        """This worker's row numbers for step ``step``, [batch / sharers]."""
         if not self.batch:
             return torch.empty(0, dtype=torch.int64)
-        per_pass = self._size // self.batch
-        number, position = divmod(step, per_pass)
-        start = position * self.batch + self._rank * self._share
-        return self._order(number)[start : start + self._share]
+        number, position = divmod(step, self._size // self.batch)
+        share = self.batch // self.sharers
+        start = position * self.batch + self.rank * share
+        return self._order(number)[start : start + share]
+
+    def noise(self, step: int, device: torch.device) -> BatchNoise:
+        """The noise of step ``step`` for those rows."""
+        seed = integer_seed(self._seed, "noise", self._name, step)
+        return BatchNoise(generator(seed, device), self.rank, self.sharers)
 
     def _order(self, number: int) -> Tensor:
         if self._pass is None or self._pass[0] != number:

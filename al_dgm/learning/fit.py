@@ -8,6 +8,7 @@ only: neither on the number of workers (up to rounding) nor on how often the fit
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,9 +23,7 @@ from al_dgm.errors import TrainingError
 from al_dgm.learning.batches import Batches
 from al_dgm.learning.objective import Minibatch, Objective, Phase
 from al_dgm.models import Model
-from al_dgm.nn.noise import BatchNoise, generator
 from al_dgm.objectives.schedules import cosine, ramp
-from al_dgm.seeding import integer_seed
 
 WINDOW = 50  # steps between records; the only times at which the loop waits for the device
 
@@ -111,7 +110,7 @@ class Fit:
         t, recipe = self.progress.step, self.recipe
         self.optimiser.param_groups[0]["lr"] = cosine(t, recipe.steps, recipe.learning_rate, recipe.final_learning_rate)
         self.optimiser.zero_grad(set_to_none=True)
-        loss, terms = self.objective(self._minibatch(t), self._noise(t), phase(recipe, t))
+        loss, terms = self.objective(self._minibatch(t), phase(recipe, t))
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), recipe.gradient_norm)
         self.optimiser.step()
@@ -178,11 +177,13 @@ class Fit:
     def _minibatch(self, step: int) -> Minibatch:
         device = self.data.x_labelled.device
         labelled, unlabelled = self.labelled.rows(step).to(device), self.unlabelled.rows(step).to(device)
-        return Minibatch(self.data.x_labelled[labelled], self.data.y[labelled], self.data.x_unlabelled[unlabelled])
-
-    def _noise(self, step: int) -> BatchNoise:
-        stream = generator(integer_seed(self.seed, "noise", step), self.data.x_labelled.device)
-        return BatchNoise(stream, self.workers.rank, self.workers.size)
+        return Minibatch(
+            x_labelled=self.data.x_labelled[labelled],
+            y=self.data.y[labelled],
+            x_unlabelled=self.data.x_unlabelled[unlabelled],
+            labelled_noise=self.labelled.noise(step, device),
+            unlabelled_noise=self.unlabelled.noise(step, device),
+        )
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -224,12 +225,12 @@ def fit(
         running.load(checkpoints.resume)
     model.train()
     saved = time.monotonic()
-    with tqdm(total=recipe.steps, initial=running.progress.step, desc=label, disable=workers.rank > 0) as bar:
+    with _progress_bar(recipe.steps, running.progress.step, label, shown=workers.rank == 0) as bar:
         while not running.finished:
             steps = min(WINDOW, recipe.steps - running.progress.step)
             running.record([running.step() for _ in range(steps)])
+            bar.set_postfix(objective=f"{running.progress.history[-1]['objective']:.2f}", refresh=False)
             bar.update(steps)
-            bar.set_postfix(objective=f"{running.progress.history[-1]['objective']:.2f}")
             # The workers agree on when, since each of them has to take part.
             elapsed = workers.mean(torch.tensor(time.monotonic() - saved)).item()
             if checkpoints.save is not None and elapsed > checkpoints.seconds:
@@ -238,3 +239,10 @@ def fit(
     running.finish()
     model.eval()
     return running.progress.history
+
+
+def _progress_bar(total: int, initial: int, label: str, *, shown: bool) -> tqdm:
+    """A bar that redraws on a terminal, and adds a line every ten seconds to a log file. TQDM_DISABLE=1 hides it."""
+    interval = 0.2 if sys.stderr.isatty() else 10.0
+    hidden = {} if shown else {"disable": True}
+    return tqdm(total=total, initial=initial, desc=label, mininterval=interval, miniters=1, **hidden)

@@ -49,11 +49,13 @@ class Weighting:
 
 @dataclass(frozen=True)
 class Minibatch:
-    """One step's rows: x_l [B_l, D], y_l [B_l], x_u [B_u, D]."""
+    """One step's rows, x_l [B_l, D], y_l [B_l], x_u [B_u, D], and the noise of each set."""
 
     x_labelled: Tensor
     y: Tensor
     x_unlabelled: Tensor
+    labelled_noise: Noise
+    unlabelled_noise: Noise
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,11 @@ class Objective(nn.Module):
         self.weighting = Weighting.of(recipe.weighting, labelled, unlabelled, recipe.classification_weight)
         self._mean = mean
 
-    def forward(self, batch: Minibatch, noise: Noise, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Minibatch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective in nats per example, a scalar, and its terms' means for the record."""
-        loss, record = self._labelled(batch, noise, phase)
+        loss, record = self._labelled(batch, phase)
         if len(batch.x_unlabelled) and self.model.generative:
-            extra, terms = self._unlabelled(batch, noise, phase)
+            extra, terms = self._unlabelled(batch, phase)
             loss, record = loss + extra, record | terms
         kl = kl_of_weights(self.model)
         if kl:
@@ -106,8 +108,8 @@ class Objective(nn.Module):
             loss = loss + self.recipe.temperature * phase.weights * record["kl_weights"]
         return loss, {"objective": loss.detach(), **{name: value.detach() for name, value in record.items()}}
 
-    def _labelled(self, batch: Minibatch, noise: Noise, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = self.model.labelled_terms(batch.x_labelled, batch.y, noise, phase.latents)
+    def _labelled(self, batch: Minibatch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
+        terms = self.model.labelled_terms(batch.x_labelled, batch.y, batch.labelled_noise, phase.latents)
         record = {"classification": terms["classification"].mean()}
         loss = self.weighting.classification * record["classification"]
         if "bound" in terms:
@@ -115,11 +117,11 @@ class Objective(nn.Module):
             loss = loss - self.weighting.labelled * record["labelled_bound"]
         return loss, record
 
-    def _unlabelled(self, batch: Minibatch, noise: Noise, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
+    def _unlabelled(self, batch: Minibatch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
         recipe = self.recipe
         radius = recipe.adversarial_radius if recipe.adversarial_weight else 0.0
         settings = UnlabelledSettings(phase.latents, phase.responsibility, radius)
-        terms = self.model.unlabelled_terms(batch.x_unlabelled, noise, settings)
+        terms = self.model.unlabelled_terms(batch.x_unlabelled, batch.unlabelled_noise, settings)
         record = {"unlabelled_bound": terms["bound"].mean()}
         loss = -self.weighting.unlabelled * record["unlabelled_bound"]
         if radius:

@@ -17,9 +17,9 @@ from torch import Tensor
 from al_dgm.acquisition import SCORES, SELECTORS, Evidence, Needs, select
 from al_dgm.config import AcquisitionParams, Choice, ComputeParams, Params
 from al_dgm.data.prepared import DatasetInfo, Pool, load_holdout, load_info, load_pool
-from al_dgm.errors import ConfigError, DataError
+from al_dgm.errors import ConfigError, DataError, UnknownClassError
 from al_dgm.files import write_atomically
-from al_dgm.labelling.ledger import answered, consensus, read_ledger
+from al_dgm.labelling.ledger import answered, consensus, describe_unknown, read_ledger
 from al_dgm.labelling.query import make_query, write_query
 from al_dgm.learning.evaluate import evaluate
 from al_dgm.learning.fit import TrainingData
@@ -103,13 +103,22 @@ def score_pool(model: Model, x: np.ndarray, info: DatasetInfo, params: Params, s
     if score.needs is Needs.MOMENTS:
         evidence.moments = predictive_moments(model, torch.from_numpy(x), len(info.classes), params.prediction, seed)
     if score.needs is Needs.BOUND:
-        if not isinstance(model, DeepGenerativeModel):
-            raise ConfigError(
-                f"acquisition.name '{params.acquisition.name}' needs a bound on log p(x), which model "
-                f"'{params.model.name}' does not have; expected a generative model such as m2"
-            )
-        evidence.bound = expected_elbo(model, torch.from_numpy(x), params.prediction, seed)
+        evidence.bound = expected_elbo(generative(model, params), torch.from_numpy(x), params.prediction, seed)
     return score(evidence).numpy()
+
+
+def generative(model: Model, params: Params) -> DeepGenerativeModel:
+    """``model``, for an acquisition function that needs its bound.
+
+    Raises:
+        ConfigError: it is a supervised one.
+    """
+    if not isinstance(model, DeepGenerativeModel):
+        raise ConfigError(
+            f"acquisition.name '{params.acquisition.name}' needs a bound on log p(x), which model "
+            f"'{params.model.name}' does not have; expected a generative model such as m2"
+        )
+    return model
 
 
 def model_spec(choice: Choice, info: DatasetInfo) -> ModelSpec:
@@ -134,6 +143,7 @@ def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> Trai
 
     Raises:
         DataError: the ledger names an example that is not in the pool, or there is no label at all.
+        UnknownClassError: a label is not one of ``classes``.
     """
     position = {str(name): i for i, name in enumerate(pool.ids)}
     unknown = [name for name in labels.index if name not in position]
@@ -144,6 +154,8 @@ def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> Trai
     if labels.empty:
         raise DataError("ledger: expected at least one label to train on, got none")
     index = {name: c for c, name in enumerate(classes)}
+    if strange := sorted(set(labels) - set(index)):
+        raise UnknownClassError(f"ledger: expected one of the classes, {describe_unknown(strange[0], classes)}")
     rows = sorted((position[str(name)], index[label]) for name, label in labels.items())
     labelled, y = np.array(rows).T
     rest = np.setdiff1d(np.arange(len(pool.ids)), labelled)

@@ -1,0 +1,43 @@
+"""Whether everything that params.yaml names can be made: asked before an hour of training, not after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from al_dgm.acquisition import SCORES, SELECTORS, Needs
+from al_dgm.config import Choice, Params
+from al_dgm.data import DATASETS
+from al_dgm.data.prepared import DatasetInfo
+from al_dgm.labelling import LABEL_SOURCES, build_source
+from al_dgm.learning.rounds import generative, model_spec
+from al_dgm.models import MODELS
+from al_dgm.registry import build, checked_options, lookup
+
+# What the program passes to constructors, and no user may set.
+_GIVEN = frozenset({"seed", "space", "truth", "classes", "root"})
+
+
+def check_components(params: Params, info: DatasetInfo) -> None:
+    """Build every component that is named, and check the blocks of those it may be switched to.
+
+    Raises:
+        ConfigError: a name or an option is unknown or wrong, or two choices do not go together.
+    """
+    _check_blocks(params.data, DATASETS, "data")
+    _check_blocks(params.model, MODELS, "model")
+    _check_blocks(params.acquisition.selector, SELECTORS, "acquisition.selector")
+    _check_blocks(params.labels, LABEL_SOURCES, "labels")
+    build_source(params.labels, truth=dict, classes=info.classes, seed=params.seed, root=Path())
+    model = model_spec(params.model, info).build(seed=0)
+    params.acquisition.selector.build(SELECTORS, "acquisition.selector")
+    score = build(SCORES, params.acquisition.name, {}, path="acquisition.name")
+    if score.needs is Needs.BOUND:
+        generative(model, params)
+
+
+def _check_blocks(choice: Choice, registry: Mapping[str, Callable[..., Any]], path: str) -> None:
+    lookup(registry, choice.name, f"{path}.name")
+    for name, block in choice.blocks.items():
+        checked_options(lookup(registry, name, path), block or {}, f"{path}.{name}", _GIVEN)

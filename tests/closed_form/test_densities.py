@@ -1,0 +1,146 @@
+"""Densities, divergences and entropies against scipy, torch.distributions and Monte Carlo."""
+
+import math
+
+import pytest
+import scipy.stats
+import torch
+from torch import distributions as dist
+
+from al_dgm.models.observation import make_observation
+from al_dgm.nn.noise import BatchNoise, generator
+from al_dgm.objectives import densities
+from al_dgm.objectives.bounds import unlabelled_bound
+from al_dgm.objectives.schedules import cosine, ramp
+
+N, D = 6, 5
+
+
+@pytest.fixture
+def draws():
+    """Tensors of any shape from one seeded generator, float64."""
+    stream = generator(3)
+    return lambda *shape: torch.randn(*shape, generator=stream, dtype=torch.float64)
+
+
+def normal(mean, log_variance):
+    """The same Gaussian in torch.distributions: its scale is a standard deviation, ours a log-variance."""
+    return dist.Independent(dist.Normal(mean, (0.5 * log_variance).exp()), 1)
+
+
+def test_gaussian_densities_are_those_of_torch_distributions(draws):
+    x, mean, log_variance = draws(N, D), draws(N, D), draws(N, D)
+    found = densities.normal_log_density(x, mean, log_variance)
+    torch.testing.assert_close(found, normal(mean, log_variance).log_prob(x))
+    zero = torch.zeros_like(x)
+    torch.testing.assert_close(densities.standard_normal_log_density(x), normal(zero, zero).log_prob(x))
+
+
+def test_gaussian_divergences_are_those_of_torch_distributions(draws):
+    """KL sums over the dimensions, and is 0 of a distribution from itself."""
+    q, p = (draws(N, D), draws(N, D)), (draws(N, D), draws(N, D))
+    zero = torch.zeros(N, D).double()
+    torch.testing.assert_close(densities.kl_normal(*q, *p), dist.kl_divergence(normal(*q), normal(*p)))
+    torch.testing.assert_close(densities.kl_standard_normal(*q), dist.kl_divergence(normal(*q), normal(zero, zero)))
+    torch.testing.assert_close(densities.kl_normal(*q, zero, zero), densities.kl_standard_normal(*q))
+    torch.testing.assert_close(densities.kl_normal(*q, *q), zero[:, 0])
+
+
+def test_gaussian_divergences_are_their_monte_carlo_estimates(draws):
+    """E_q[log q − log p], from densities of torch.distributions, within five of its own standard errors."""
+    q, p = (draws(N, D), draws(N, D)), (draws(N, D), draws(N, D))
+    x = q[0] + (0.5 * q[1]).exp() * draws(40_000, N, D)
+    for estimates, exact in (
+        (normal(*q).log_prob(x) - normal(*p).log_prob(x), densities.kl_normal(*q, *p)),
+        (normal(*q).log_prob(x) - densities.standard_normal_log_density(x), densities.kl_standard_normal(*q)),
+    ):
+        error = estimates.std(0) / math.sqrt(len(estimates))
+        assert ((estimates.mean(0) - exact).abs() < 5 * error).all()
+
+
+def test_a_head_is_read_as_mean_and_clamped_log_variance():
+    """The second half is log σ², so that σ can be below 1, and is clamped to ±10."""
+    mean, log_variance = densities.gaussian(torch.tensor([1.0, 2.0, -40.0, 3.0]))
+    assert mean.tolist() == [1.0, 2.0]
+    assert log_variance.tolist() == [-densities.MAX_LOG_VARIANCE, 3.0]
+
+
+@pytest.mark.parametrize("trials", [1, 2, 16, 255])
+def test_binomial_density_is_that_of_torch_and_scipy(draws, trials):
+    """The coefficient included: a probability, not a score."""
+    logits = 2 * draws(N, D)
+    counts = torch.randint(0, trials + 1, (N, D), generator=generator(0)).double()
+    found = densities.binomial_log_density(counts / trials, logits, trials)
+    torch.testing.assert_close(found, dist.Binomial(trials, logits=logits).log_prob(counts).sum(-1))
+    expected = scipy.stats.binom.logpmf(counts.numpy(), trials, torch.sigmoid(logits).numpy()).sum(-1)
+    torch.testing.assert_close(found, torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("trials", [1, 16])
+def test_binomial_probabilities_of_all_counts_sum_to_one(trials):
+    counts = torch.arange(trials + 1.0)[:, None]
+    log_p = densities.binomial_log_density(counts / trials, torch.tensor([0.7]), trials)
+    torch.testing.assert_close(log_p.exp().sum(), torch.tensor(1.0))
+
+
+def test_binomial_density_of_extreme_logits_is_exact_and_finite():
+    """log sigmoid(−200) = −200 to machine precision, where log(p + 1e-8) would say −18."""
+    found = densities.binomial_log_density(torch.tensor([[1.0], [0.0]]), torch.tensor([[-200.0], [-200.0]]), 1)
+    assert found.tolist() == [-200.0, 0.0]
+
+
+def test_entropy_is_that_of_torch_distributions(draws):
+    log_p = draws(N, 4).log_softmax(-1)
+    torch.testing.assert_close(densities.categorical_entropy(log_p), dist.Categorical(logits=log_p).entropy())
+
+
+def test_entropy_of_a_certain_class_is_exactly_zero():
+    """0 log 0 = 0, from −∞ as from the finite logarithms of a saturated softmax."""
+    one_hot = torch.tensor([[0.0, -math.inf, -math.inf], [0.0, -300.0, -400.0]])
+    assert densities.categorical_entropy(one_hot).tolist() == [0.0, 0.0]
+    assert unlabelled_bound(torch.tensor([[[2.5, 1e9, 1e9]]]), one_hot[None, :1]).tolist() == [2.5]
+
+
+def test_entropy_of_a_saturated_softmax_has_a_finite_gradient():
+    """exp(−300) is 0 in float32, where −p log p has no derivative by p; by the logits it has."""
+    logits = torch.tensor([[[0.0, 300.0, -5.0]]], requires_grad=True)
+    unlabelled_bound(torch.zeros(1, 1, 3), logits.log_softmax(-1)).sum().backward()
+    assert logits.grad.abs().max() < 1e-6
+
+
+def test_categorical_divergence_is_that_of_torch_distributions(draws):
+    log_p, log_q = draws(N, 4).log_softmax(-1), draws(N, 4).log_softmax(-1)
+    expected = dist.kl_divergence(dist.Categorical(logits=log_p), dist.Categorical(logits=log_q))
+    torch.testing.assert_close(densities.categorical_kl(log_p, log_q), expected)
+    assert densities.categorical_kl(log_p, log_p).abs().max() == 0
+
+
+@pytest.mark.parametrize(("kind", "outputs"), [("bernoulli", D), ("binomial", D), ("gaussian", 2 * D)])
+def test_observation_means_are_means_of_their_densities(draws, kind, outputs):
+    """E[x] under the density, by summing (counts) or by quadrature (real values)."""
+    observation = make_observation(kind, 16)
+    assert observation.outputs(D) == outputs
+    parameters = draws(1, observation.outputs(1))
+    trials = {"bernoulli": 1, "binomial": 16}.get(kind)
+    x = torch.linspace(-12, 12, 20_001) if trials is None else torch.arange(trials + 1) / trials
+    weights = observation.log_density(x[:, None].double(), parameters).exp()
+    torch.testing.assert_close((weights * x).sum() / weights.sum(), observation.mean(parameters)[0, 0])
+    assert weights.sum() * (1 if trials else 24 / 20_000) == pytest.approx(1, abs=1e-5)
+
+
+def test_bernoulli_data_are_binarised_anew_with_the_grey_value_as_probability():
+    """0 and 1 stay; 0.3 becomes 1 in 30 % of the draws (five standard errors); others are taken as they are."""
+    x, stream = torch.tensor([[0.0, 0.3, 1.0]]).expand(20_000, 3), BatchNoise(generator(0))
+    drawn = make_observation("bernoulli").draw(x, stream)
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert (drawn[:, 0].max(), drawn[:, 2].min()) == (0, 1)
+    assert drawn[:, 1].mean().item() == pytest.approx(0.3, abs=5 * math.sqrt(0.21 / 20_000))
+    assert not torch.equal(drawn, make_observation("bernoulli").draw(x, stream))
+    assert make_observation("binomial", 16).draw(x, stream) is x
+
+
+def test_ramp_and_cosine_pass_through_their_corners():
+    """Warm-ups: 0 to the start, linear, 1 from the end; none at all is 1 from the first step."""
+    assert [ramp(t, 2, 6) for t in (0, 2, 4, 6, 9)] == [0, 0, 0.5, 1, 1]
+    assert ramp(0, 0, 0) == 1
+    assert [round(cosine(t, 10, 3.0, 1.0), 9) for t in (0, 5, 10, 11)] == [3, 2, 1, 1]
