@@ -52,6 +52,10 @@ class Choice(BaseModel):
         """The options of the component that is named; none written means its defaults."""
         return dict(self.blocks.get(self.name) or {})
 
+    def in_use(self) -> dict[str, Any]:
+        """Everything but the blocks of components that are not named."""
+        return {key: value for key, value in self.model_dump().items() if key not in set(self.blocks) - {self.name}}
+
     def build(self, registry: Mapping[str, Callable[..., Component]], path: str, **given: Any) -> Component:
         """The named component from ``registry``, with its options and what the program gives.
 
@@ -169,10 +173,8 @@ class Params(_Section):
     def fingerprint(self) -> str:
         """Twelve hex digits that change when, and only when, something that can change a result does."""
         decisive = self.model_dump(exclude={"compute", "tracking"})
-        for section in ("data", "model", "labels"):
-            choice: Choice = getattr(self, section)
-            unused = set(choice.blocks) - {choice.name}
-            decisive[section] = {key: value for key, value in decisive[section].items() if key not in unused}
+        decisive |= {"data": self.data.in_use(), "model": self.model.in_use(), "labels": self.labels.in_use()}
+        decisive["acquisition"]["selector"] = self.acquisition.selector.in_use()
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -208,6 +210,8 @@ def _read(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}:{line} not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected UTF-8 text: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected sections (key: value), got {type(content).__name__}")
     return content

@@ -29,6 +29,7 @@ from contextlib import contextmanager
 
 EXIT_ERROR = 1
 EXIT_PENDING = os.EX_TEMPFAIL  # 75, sysexits.h: "temporary failure, the user is invited to retry"
+EXIT_INTERRUPTED = 130  # what shells give a process that Ctrl-C ended
 
 
 class AlDgmError(Exception):
@@ -103,3 +104,6 @@ def one_line_errors() -> Iterator[None]:
         where = f"{error.filename}: " if error.filename else ""
         print(f"al-dgm: error: {where}{error.strerror or error}", file=sys.stderr)
         raise SystemExit(EXIT_ERROR) from None
+    except KeyboardInterrupt:
+        print("al-dgm: interrupted", file=sys.stderr)
+        raise SystemExit(EXIT_INTERRUPTED) from None

@@ -20,6 +20,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from al_dgm.errors import ConfigError
 
 T = TypeVar("T")
+SHOWN = 100  # characters of a wrong value in a message
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -96,5 +97,12 @@ def describe(error: ValidationError, path: str = "") -> str:
     where = ".".join([path, *map(str, first["loc"])] if path else [*map(str, first["loc"])])
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    got = "" if first["type"] in {"missing", "extra_forbidden"} else f", got {first['input']!r}"
-    return f"{where}: {message[:1].lower()}{message[1:]}{got}{more}"
+    # A rule about several keys has no place of its own, and says itself what it found.
+    told = not first["loc"] or first["type"] in {"missing", "extra_forbidden"}
+    got = "" if told else f", got {_shortened(first['input'])}"
+    return f"{where}: {message[:1].lower()}{message[1:]}{got}{more}".removeprefix(": ")
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -83,13 +83,26 @@ def choose(params: Params, split: Split, model: Model, labelled: Sequence[str], 
     return [name for name, _ in select(ids, scores, selector, QUERY, rng(params.seed, "selection", k))]
 
 
+_kept: dict[str, tuple[Model, dict[str, Any]]] = {}
+
+
+def fitted(params: Params, split: Split, labelled: Sequence[str], k: int) -> tuple[Model, dict[str, Any]]:
+    """`fit_and_measure`; the last one is kept, since all acquisitions of a seed start with the same fit."""
+    decisive = digest(params.data, params.model, params.training, params.prediction)
+    key = repr((decisive, params.seed, k, sorted(labelled)))
+    if key not in _kept:
+        _kept.clear()
+        _kept[key] = fit_and_measure(params, split, split.labels(labelled), k)
+    return _kept[key]
+
+
 def work(params: Params, setting: Setting, earlier: Sequence[Result]) -> Result:
     """One round: train on the labels so far, measure, and choose the next ones."""
     own = loop_params(params, setting["acquisition"], setting["seed"])
     split, k = load_split(own), setting["labels"] // QUERY
     bought = [name for result in earlier for name in result["chosen"]]
     labelled = [*split.balanced(QUERY, own.seed), *bought]
-    model, measured = fit_and_measure(own, split, split.labels(labelled), k)
+    model, measured = fitted(own, split, labelled, k)
     last = setting["labels"] == LABELS[-1]
     return {**measured, "chosen": [] if last else choose(own, split, model, labelled, k)}
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from multiprocessing import get_context
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 # Before torch and tqdm are imported, here and in child processes: parallel units must not fight for cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import psutil
@@ -42,6 +42,7 @@ Result = Mapping[str, Any]
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The command line that every benchmark has."""
+    # The docstring is the help: what is claimed, and what the rows hold.
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file (default: %(default)s)")
     return made
@@ -204,7 +205,19 @@ class RawFile:
 Work = Callable[[Setting, Sequence[Result]], Result]  # (setting, results of the units before it) -> result
 
 
-def run_units(units: Sequence[Unit], work: Work, raw: RawFile, jobs: int, budget_seconds: float) -> None:
+def child_processes(jobs: int) -> Executor:
+    """Processes that share nothing with this one and end with it."""
+    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_child)
+
+
+def run_units(
+    units: Sequence[Unit],
+    work: Work,
+    raw: RawFile,
+    jobs: int,
+    budget_seconds: float,
+    executor: Callable[[int], Executor] = child_processes,
+) -> None:
     """Do the units that ``raw`` lacks, in order, ``jobs`` at a time, each after the one it continues.
 
     A unit that fails with an error of ours is kept as ``{"failure": message}``, and what would continue it is left out.
@@ -213,7 +226,7 @@ def run_units(units: Sequence[Unit], work: Work, raw: RawFile, jobs: int, budget
     pending = [unit for unit in units if unit.key not in raw.results]
     progress(f"{raw.path.name}: {len(units) - len(pending)} of {len(units)} units are done already")
     running: dict[Future[tuple[Result, float]], Unit] = {}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_child) as pool:
+    with executor(jobs) as pool:
         while True:
             while len(running) < jobs and time.monotonic() - began < budget_seconds:
                 unit = next((unit for unit in pending if _is_ready(unit, raw)), None)
@@ -243,9 +256,8 @@ def _line(unit: Unit, result: Result, seconds: float, left: int) -> str:
 
 def _start_child() -> None:
     """One thread a process; and a child whose parent was killed ends, instead of waiting for work for ever."""
-    import torch  # noqa: PLC0415  only children compute
-
-    torch.set_num_threads(1)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
     parent = os.getppid()
 
     def watch() -> None:

@@ -71,7 +71,7 @@ def fit_and_measure(params: Params, split: Split, labels: pd.Series, k: int = 1)
     model, _ = training_job(params, split, labels, k).run(torch.device("cpu"))
     model.eval()
     evaluation = evaluate(model, split.holdout, split.info, params.prediction, prediction_seed(params, k))
-    measured = dict(evaluation.values)  # noqa: PD011  no frame
+    measured = dict(evaluation.values)
     return model, {name: float(measured[name]) for name in ("accuracy", "nll", "ece")}
 
 

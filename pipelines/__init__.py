@@ -1,1 +1,23 @@
 """The stages of dvc.yaml, one file each: read params, call one function of al_dgm, write outs."""
+
+from __future__ import annotations
+
+import argparse
+
+from al_dgm.config import load_rounds
+from al_dgm.errors import ConfigError
+
+
+def parse_round(description: str | None) -> int:
+    """The round that the command line of a stage names.
+
+    Raises:
+        ConfigError: rounds.yaml is not a chain of rounds, or has no such round.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--round", type=int, required=True)
+    k: int = parser.parse_args().round
+    last = len(load_rounds().trainings)
+    if not 1 <= k <= last:
+        raise ConfigError(f"--round: expected 1 to {last}, the rounds of rounds.yaml, got {k}")
+    return k

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-
 from al_dgm.config import load_params
 from al_dgm.errors import one_line_errors
+from pipelines import parse_round
 
 
 def main() -> None:
     """Score the pool with round k's model and write the query."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--round", type=int, required=True)
-    k = parser.parse_args().round
-    params = load_params()
+    k, params = parse_round(__doc__), load_params()
     from al_dgm.learning.layout import Layout
     from al_dgm.learning.rounds import acquire_round
 

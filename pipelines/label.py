@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-
 from al_dgm.config import load_params
 from al_dgm.errors import one_line_errors
+from pipelines import parse_round
 
 
 def main() -> None:
     """Hand the query to the label source and write the longer ledger once every answer is there."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--round", type=int, required=True)
-    k = parser.parse_args().round
-    params = load_params()
+    k, params = parse_round(__doc__), load_params()
     from al_dgm.learning.labels import label_round
     from al_dgm.learning.layout import Layout
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
-
 from al_dgm.config import load_params
 from al_dgm.errors import one_line_errors
+from pipelines import parse_round
 
 
 def main() -> None:
     """Train round k's model through Ray Train."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--round", type=int, required=True)
-    k = parser.parse_args().round
-    params = load_params()
-    from al_dgm.distributed.train import train
+    k, params = parse_round(__doc__), load_params()
+    from al_dgm.data.prepared import load_info
+    from al_dgm.distributed.address import check_cluster
     from al_dgm.learning.layout import Layout
-    from al_dgm.learning.rounds import train_round
     from pipelines.track import check_tracking, track_if_possible
 
+    # What can be refused is refused at once: before torch is loaded, and before an hour of training.
     layout = Layout.here()
     check_tracking(params, layout)
+    if params.compute.workers:
+        check_cluster()
+    info = load_info(layout.prepared)
+    from al_dgm.learning.components import check_components
+
+    check_components(params, info)
+    from al_dgm.distributed.train import train
+    from al_dgm.learning.rounds import train_round
+
     train_round(params, layout, k, train)
     track_if_possible(params, layout, upto=k)
 

@@ -55,17 +55,17 @@ def rounds(count: Annotated[int, typer.Argument(metavar="N", help="How often lab
 @data.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="Which data set; an unknown name lists them all.")],
-    folder: Annotated[Path, typer.Option(help="Where its files go.")] = Path("data/raw"),
+    folder: Annotated[Path | None, typer.Option(help="Where its files go, if not where the loop looks.")] = None,
 ) -> None:
     """Download a data set and check its files.
 
-    A file whose checksum is not the published one is refused.
+    A file whose checksum is not the published one is refused; what is there already is not fetched again.
 
-    Example: al-dgm data fetch mnist --folder /big/disk/mnist
+    Example: al-dgm data fetch mnist
     """
-    from al_dgm.data.fetch import fetch as fetch_files
+    from al_dgm.data import fetch as published
 
-    for path in fetch_files(name, folder, print):
+    for path in published.fetch(name, folder or Path(published.default_folder(name)), print):
         print(path)
 
 
@@ -77,8 +77,8 @@ def status() -> None:
 
     Example: al-dgm status
     """
-    from al_dgm.learning.layout import Layout
     from al_dgm.cli.status import describe
+    from al_dgm.learning.layout import Layout
 
     print(describe(Layout.here()))
 

@@ -6,13 +6,11 @@ asked as a command (0.7 s); where it cannot answer, the first missing file decid
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from al_dgm.cli.ask_dvc import Stale, ask_dvc
 from al_dgm.config import Params, Rounds, load_params, load_rounds
 from al_dgm.errors import DataError
 from al_dgm.labelling.ledger import count, read_ledger
@@ -20,10 +18,7 @@ from al_dgm.learning.labels import pending
 from al_dgm.learning.layout import Layout
 from al_dgm.learning.outcome import read_metrics
 
-DVC_SECONDS = 60.0
 HEADER = ("round", "trained", "queried", "labelled", "labels", "accuracy")
-
-Stale = Mapping[str, list[Any]]  # stage -> what changed, as `dvc status --json` has it
 
 
 @dataclass(frozen=True)
@@ -36,14 +31,14 @@ class RoundState:
     labels: int | None
     accuracy: float | None
 
-    def row(self) -> tuple[str, ...]:
-        """As text, in the order of `HEADER`."""
-        first = self.number == 0
+    def row(self, stages: Collection[str]) -> tuple[str, ...]:
+        """As text, in the order of `HEADER`; ``-`` for what is none of the loop's ``stages``."""
+        k = self.number
         return (
-            str(self.number),
-            "-" if first else _yes(self.trained),
-            "-" if first else _yes(self.queried),
-            _yes(self.labels is not None),
+            str(k),
+            _cell(self.trained, f"train@{k}" in stages),
+            _cell(self.queried, f"acquire@{k}" in stages),
+            _cell(self.labels is not None, k == 0 or f"label@{k}" in stages),
             "" if self.labels is None else str(self.labels),
             "" if self.accuracy is None else f"{self.accuracy:.4f}",
         )
@@ -71,13 +66,14 @@ def describe(layout: Layout) -> str:
     """The whole of what `al-dgm status` prints."""
     params, rounds = load_params(layout.work / "params.yaml"), load_rounds(layout.work / "rounds.yaml")
     states = [round_state(layout, k) for k in range(len(rounds.trainings) + 1)]
-    stale = _ask_dvc(layout)
+    stale = ask_dvc(layout)[0]
     following = next_stage(layout, rounds, states, stale)
+    trained, labels = sum(state.trained for state in states), max(state.labels or 0 for state in states)
+    strategy = f"{params.data.name}, {params.model.name}, {params.acquisition.name}"
     lines = [
-        f"{params.data.name}, {params.model.name}, {params.acquisition.name}: {sum(s.trained for s in states)} of "
-        f"{len(rounds.trainings)} rounds trained, {max(s.labels or 0 for s in states)} labels",
+        f"{strategy}: {trained} of {len(rounds.trainings)} rounds trained, {labels} labels",
         "",
-        *_table([HEADER, *(state.row() for state in states)]),
+        *_table([HEADER, *(state.row(set(stages(rounds))) for state in states)]),
         "",
         f"next `dvc repro`: {_what(following, stale)}",
     ]
@@ -110,19 +106,6 @@ def next_stage(layout: Layout, rounds: Rounds, states: list[RoundState], stale: 
     return next((stage for stage in stages(rounds) if not done[stage]), None)
 
 
-def _ask_dvc(layout: Layout) -> Stale | None:
-    """The stages that are not up to date, by DVC; None where it cannot tell (no repository, or a stage is running)."""
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own interpreter
-            command, cwd=layout.work, capture_output=True, text=True, timeout=DVC_SECONDS, check=False
-        )
-        answer = json.loads(done.stdout) if done.returncode == 0 else None
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-    return answer if isinstance(answer, dict) else None
-
-
 def _what(stage: str | None, stale: Stale | None) -> str:
     if stage is None:
         return "nothing to do, everything is up to date"
@@ -150,8 +133,8 @@ def _waiting(params: Params, layout: Layout, stage: str | None) -> str | None:
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _yes(value: bool) -> str:  # noqa: FBT001 - it is what is shown
-    return "yes" if value else "no"
+def _cell(done: bool, wanted: bool) -> str:  # noqa: FBT001 - two columns of a table
+    return ("yes" if done else "no") if wanted else "-"

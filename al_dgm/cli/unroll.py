@@ -19,11 +19,11 @@ def unroll(count: int, root: Path) -> str:
     path = root / "rounds.yaml"
     before = _queries(path)
     write_rounds(count, path)
-    written = f"{path.name}: {count} rounds"
+    written = f"{path.name}: {count} round{'s' if count > 1 else ''}"
     if before is None:
         return f"{written}, written anew"
     if count > before:
-        return f"{written}; added {_range(before + 1, count)}; finished rounds stay cached: `dvc repro` runs new ones only"
+        return f"{written}; added {_range(before + 1, count)}; finished rounds stay cached, `dvc repro` runs the new"
     if count < before:
         return f"{written}; removed {_range(count + 1, before)}; their files stay, and are found again when added again"
     return f"{written}, as before"

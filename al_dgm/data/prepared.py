@@ -149,12 +149,14 @@ def load_pool(folder: Path) -> Pool:
     ids: list[np.ndarray] = []
     filled = 0
     for shard in iter_pool(folder):
-        x[filled : filled + len(shard.ids)] = shard.x[: info.examples - filled]
+        place = x[filled : filled + len(shard.ids)]
+        place[:] = shard.x[: len(place)]
         ids.append(shard.ids)
         filled += len(shard.ids)
     if filled != info.examples:
         raise DataError(
-            f"{folder / 'pool'}: expected {info.examples} examples, got {filled}; `dvc repro -f prepare` makes them anew"
+            f"{folder / 'pool'}: expected {info.examples} examples, got {filled}; "
+            "`dvc repro --force prepare` makes them anew"
         )
     return Pool(np.concatenate(ids), x)
 
@@ -173,7 +175,7 @@ def load_holdout(folder: Path, info: DatasetInfo) -> Holdout:
     path = folder / "holdout.parquet"
     table = read_table(path, ["id", "x", "label"])
     names = np.array(table["label"].to_pylist(), dtype=object)
-    labels = pd.Index(info.classes, dtype=object).get_indexer(names).astype(np.int64)
+    labels = pd.Index(info.classes, dtype=object).get_indexer(pd.Index(names, dtype=object)).astype(np.int64)
     if (labels < 0).any():
         raise DataError(f"{path}: expected labels among {list(info.classes)}, got '{names[labels.argmin()]}'")
     return Holdout(_ids(table), _features(table, info), labels)
@@ -209,12 +211,11 @@ def _describe(raw: RawData, pool: np.ndarray) -> DatasetInfo:
 def _moments(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each column over ``rows``, both [D], in float64; exactly 0 where constant.
 
-    In chunks, since the whole pool in float64 would be up to eight times as large as it is stored; about the first
-    row, and the variance about the mean in a second pass, so that large values do not cancel.
+    In chunks, since the whole pool in float64 would be up to eight times as large as it is stored; the variance in a
+    second pass about the mean, so that large values do not cancel. A constant's sum is exact: 24 bits fit into 53.
     """
     chunks = np.array_split(rows, -(-len(rows) // CHUNK))
-    origin = features[rows[0]].astype(np.float64)
-    mean = origin + sum((features[chunk] - origin).sum(0) for chunk in chunks) / len(rows)
+    mean = sum(features[chunk].sum(0, dtype=np.float64) for chunk in chunks) / len(rows)
     variance = sum(((features[chunk] - mean) ** 2).sum(0) for chunk in chunks) / len(rows)
     return mean, np.sqrt(variance)
 

@@ -134,7 +134,7 @@ def _load(published: Published, folder: Path, name: str, dimensions: int) -> np.
     if path is None:
         raise DataError(
             f"{folder}: expected the file {name}, plain or .gz, got none; "
-            f"`al-dgm data fetch {published.name}` puts it there"
+            f"`al-dgm data fetch {published.name}` fetches it"
         )
     content = read_content(path)
     # First the format: "truncated" says more than a checksum does.

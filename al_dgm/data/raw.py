@@ -122,13 +122,13 @@ class RawData:
 
     def _check_labels(self) -> None:
         missing = pd.isna(self.labels)
-        unknown = (pd.Index(self.classes, dtype=object).get_indexer(self.labels) < 0) & ~missing
+        unknown = (pd.Index(self.classes, dtype=object).get_indexer(pd.Index(self.labels, dtype=object)) < 0) & ~missing
         if unknown.any():
             row = int(unknown.argmax())
             label = str(self.labels[row])
             raise UnknownClassError(
-                f"{self.name}: example '{self.ids[row]}': label '{label}' is not a class{nearest(label, self.classes)}; "
-                f"expected one of: {', '.join(self.classes)}"
+                f"{self.name}: example '{self.ids[row]}': label '{label}' is not a class"
+                f"{nearest(label, self.classes)}; expected one of: {', '.join(self.classes)}"
             )
         unmeasured = self.ids[self.holdout & missing]
         if len(unmeasured):

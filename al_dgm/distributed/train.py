@@ -24,6 +24,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
 
 from al_dgm.config import ComputeParams
+from al_dgm.distributed.address import check_cluster, cluster_address
 from al_dgm.errors import TrainingError
 from al_dgm.files import write_atomically
 from al_dgm.learning.fit import Checkpoints, State, Workers
@@ -106,13 +107,11 @@ def _run_cluster(job: TrainingJob, compute: ComputeParams, key: str, storage: Pa
 
 
 def _connect(ray: Any) -> bool:
-    """Join the cluster that RAY_ADDRESS names or start a local one; whether that made a new connection.
-
-    Without an explicit address Ray would join any cluster it finds on this machine.
-    """
+    """Join the cluster that RAY_ADDRESS names or start a local one; whether that made a new connection."""
     if ray.is_initialized():
         return False
-    address = os.environ.get("RAY_ADDRESS", "local")
+    check_cluster()
+    address = cluster_address()
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=True)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, to_hex
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -22,6 +22,7 @@ Array = npt.NDArray[Any]
 
 INK, MUTED, PALE = "#1f2933", "#7b8794", "#d9dee3"
 BLUE, ORANGE = "#2b6cb0", "#dd6b20"
+_TEN = ["#3b76af", "#ef8636", "#519e3e", "#c53a32", "#8d69b8", "#84584e", "#e288c5", "#263f5a", "#b9bd3c", "#4fb9cc"]
 _STYLE: Any = {
     "axes.edgecolor": MUTED,
     "axes.grid": True,
@@ -70,9 +71,9 @@ def _drawing(width: float, height: float) -> Iterator[Figure]:
 
 
 def class_colours(count: int) -> list[str]:
-    """A colour for each class: Tableau's ten where they suffice, else evenly spaced ones."""
-    if count <= 10:
-        return [to_hex(colour) for colour in colormaps["tab10"].colors[:count]]  # type: ignore[attr-defined]
+    """A colour for each class: ten well apart where they suffice, else evenly spaced ones. None is grey."""
+    if count <= len(_TEN):
+        return _TEN[:count]
     return [to_hex(colormaps["turbo"](place)) for place in np.linspace(0.05, 0.95, count)]
 
 
@@ -80,18 +81,18 @@ def learning_curve(curve: pd.DataFrame) -> Figure:
     """Holdout accuracy and NLL over the number of labels; ``curve`` has columns labels, accuracy, nll."""
     with _drawing(7.2, 2.9) as figure:
         left, right = figure.subplots(1, 2)
-        _line(left, curve["labels"], curve["accuracy"], BLUE, "accuracy")
+        _line(left, curve["labels"], curve["accuracy"], BLUE, "accuracy", "{:.1%}")
         left.set_ylim(top=min(1.005, left.get_ylim()[1]))
         left.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        _line(right, curve["labels"], curve["nll"], ORANGE, "negative log-likelihood (nats)")
+        _line(right, curve["labels"], curve["nll"], ORANGE, "negative log-likelihood (nats)", "{:.3f}")
         right.set_ylim(bottom=0)
         return figure
 
 
-def _line(axes: Axes, x: pd.Series, y: pd.Series, colour: str, title: str) -> None:
+def _line(axes: Axes, x: pd.Series, y: pd.Series, colour: str, title: str, form: str) -> None:
     axes.plot(x, y, color=colour, linewidth=1.8, marker="o", markersize=4, markeredgecolor="white")
     axes.annotate(
-        f"{y.iloc[-1]:.3f}", (x.iloc[-1], y.iloc[-1]), (0, 7), textcoords="offset points", ha="right", color=colour
+        form.format(y.iloc[-1]), (x.iloc[-1], y.iloc[-1]), (0, 7), textcoords="offset points", ha="right", color=colour
     )
     axes.set(xlabel="labels", title=f"Holdout {title}")
     axes.margins(y=0.12)
@@ -132,13 +133,13 @@ def query_grid(rows: Mapping[str, Sequence[QueriedExample]], classes: Sequence[s
         grid = figure.subplots(len(rows), columns, squeeze=False)
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.015, wspace=0.03, hspace=0.03))
         for line, (name, examples) in zip(grid, rows.items(), strict=True):
-            line[0].text(-0.35, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
+            line[0].text(-0.2, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=8)
             for axes in line:
                 axes.set_axis_off()
             for axes, example in zip(line, examples, strict=False):
                 axes.imshow(example.image, cmap="gray_r", vmin=everything.min(), vmax=everything.max())
                 colour = MUTED if example.label is None else colours[example.label]
-                axes.set_title(example.label or "skipped", loc="center", fontsize=8, pad=2, color=colour, weight="bold")
+                axes.set_title(example.label or "skip", loc="center", fontsize=8, pad=2, color=colour, weight="bold")
         return figure
 
 
@@ -151,15 +152,13 @@ def query_plane(pool: Array, queried: pd.DataFrame, axis_names: tuple[str, str])
         axis_names: of the two features.
     """
     rounds = sorted(queried["round"].unique())
-    colours = colormaps["viridis"]
-    norm = BoundaryNorm([*rounds, rounds[-1] + 1], colours.N, extend="neither") if len(rounds) > 1 else None
     with _drawing(5.4, 4.0) as figure:
         axes = figure.subplots()
         axes.scatter(pool[:, 0], pool[:, 1], s=6, color=PALE, linewidths=0, label="pool")
         for (label, rows), marker in zip(queried.groupby("label", dropna=False), "osD^vPX*<>hp8d" * 9, strict=False):
             name = "skipped" if pd.isna(label) else str(label)
             style: dict[str, Any] = {"s": 34, "edgecolors": "white", "linewidths": 0.7, "marker": marker, "label": name}
-            axes.scatter(rows["x"], rows["y"], c=rows["round"], cmap=colours, norm=norm, **style)
+            axes.scatter(rows["x"], rows["y"], c=[_round_colour(k, rounds) for k in rows["round"]], **style)
         axes.set(xlabel=axis_names[0], ylabel=axis_names[1], title="Queried examples among the pool")
         legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=6)
         for handle in legend.legend_handles[1:]:
@@ -178,10 +177,11 @@ def _round_bar(figure: Figure, axes: Axes | Sequence[Axes], rounds: Sequence[int
     if len(rounds) < 2:
         return
     edges = np.array([*rounds, rounds[-1] + 1]) - 0.5
-    mapped = ScalarMappable(BoundaryNorm(edges, len(rounds)), colormaps["viridis"].resampled(len(rounds)))
+    colours = ListedColormap([_round_colour(k, rounds) for k in rounds])
+    mapped = ScalarMappable(BoundaryNorm(edges, len(rounds)), colours)
     bar = figure.colorbar(mapped, ax=axes, ticks=rounds[:: 1 + len(rounds) // 12], label="round", aspect=30, pad=0.02)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0)
+    bar.ax.tick_params(which="both", length=0)
 
 
 def reliability_diagram(table: pd.DataFrame, ece: float) -> Figure:
@@ -196,7 +196,7 @@ def reliability_diagram(table: pd.DataFrame, ece: float) -> Figure:
             filled["confidence"], filled["accuracy"], "o", color=BLUE, markersize=5, label="holdout, mean of a bin"
         )
         top.set(xlim=(0, 1.02), ylim=(0, 1.04), ylabel="accuracy", title="Reliability of the predicted class")
-        top.legend(loc="upper left", title=f"ECE {ece:.3f}", alignment="left")
+        top.legend(loc="best", title=f"ECE {ece:.3f}", alignment="left")
         bottom.bar(centre, table["count"] / table["count"].sum(), 0.9 * width, color=BLUE, alpha=0.8)
         bottom.set(xlabel="confidence", ylabel="share")
         bottom.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
@@ -216,10 +216,11 @@ def latent_plane(
         axes = figure.subplots()
         x, y = plane.T
         unknown = known == ""
-        axes.scatter(x[unknown], y[unknown], s=7, color=PALE, linewidths=0)
+        if unknown.any():
+            axes.scatter(x[unknown], y[unknown], s=7, color=PALE, linewidths=0, label="unlabelled")
         for name, colour in zip(classes, class_colours(len(classes)), strict=True):
             own = known == name
-            axes.scatter(x[own], y[own], s=9, color=colour, alpha=0.65, linewidths=0, label=name)
+            axes.scatter(x[own], y[own], s=11, color=colour, alpha=0.8, linewidths=0, label=name)
         if queried.any():
             rings = axes.scatter(x[queried], y[queried], s=38, facecolors="none", edgecolors=INK, linewidths=0.9)
             rings.set_label("queried")
@@ -257,9 +258,11 @@ def training_curves(histories: Mapping[int, pd.DataFrame]) -> Figure:
                 if term in histories[k]:
                     colour = _round_colour(k, rounds)
                     axes.plot(histories[k]["step"], histories[k][term], color=colour, linewidth=1.1)
-            axes.set_title(str(term).replace("_", " "))
+            axes.set_title(str(term).replace("_", " ").replace("kl", "KL"))
         for axes in grid[len(terms) :]:
             axes.set_visible(False)
+        for axes in grid[max(0, len(terms) - columns) : len(terms)]:
+            axes.tick_params(labelbottom=True)
         figure.supxlabel("step", fontsize=9)
         _round_bar(figure, list(grid), rounds)
         return figure

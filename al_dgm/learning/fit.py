@@ -146,16 +146,14 @@ class Fit:
             TrainingError: a term is NaN or infinite; names the term and the step.
         """
         names = list(window[0])
-        means = self.workers.mean(
-            torch.stack([torch.stack([terms[name] for name in names]) for terms in window]).mean(0)
-        )
-        row = dict(zip(names, means.tolist(), strict=True))
-        for name, value in row.items():
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"training: {name} is {value} before step {self.progress.step}; "
-                    f"expected a finite number: lower training.learning_rate or training.gradient_norm"
-                )
+        table = torch.stack([torch.stack([terms[name] for name in names]) for terms in window])
+        row = dict(zip(names, self.workers.mean(table.mean(0)).tolist(), strict=True))
+        if not all(map(math.isfinite, row.values())):
+            first = self.progress.step - len(window)
+            raise TrainingError(
+                f"training: {_culprit(names, table.tolist(), first)}; "
+                f"expected a finite number: lower training.learning_rate or training.gradient_norm"
+            )
         self.progress.history.append({"step": self.progress.step, **row})
         self._watch(row["objective"])
 
@@ -190,6 +188,15 @@ class Fit:
         decay = min(self.recipe.weight_average, (1 + self.progress.step) / (10 + self.progress.step))
         if self.recipe.weight_average:
             torch._foreach_lerp_(list(self.average.values()), list(self.model.state_dict().values()), 1 - decay)
+
+
+def _culprit(names: list[str], table: list[list[float]], first: int) -> str:
+    """The first term that is not finite, with its value and step: from then on it spoils all the others."""
+    for step, values in enumerate(table, first):
+        for name, value in sorted(zip(names, values, strict=True), key=lambda term: term[0] == "objective"):
+            if not math.isfinite(value):
+                return f"{name} is {value} at step {step}"
+    return f"a term is not finite on another worker, from step {first} on"
 
 
 def fit(

@@ -43,5 +43,10 @@ def load_model(folder: Path) -> tuple[Model, ModelSpec, str]:
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"{folder}: not a model of al-dgm: {error}") from None
     model = spec.build(seed=0)
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(
+            f"{folder}: {WEIGHTS} and {SPEC} do not belong together: {str(error).splitlines()[-1].strip()}"
+        ) from None
     return model.eval(), spec, version

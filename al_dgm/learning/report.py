@@ -196,14 +196,13 @@ def print_report(folder: Path, console: Console | None = None) -> None:
         DataError: there is no report in ``folder``.
     """
     from rich.console import Console  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
 
     summary = read_json(folder / "metrics.json")
     curve = _read_curve(folder / "curve.csv")
     console = console or Console()
     console.print(_table(curve))
     if len(curve) > 1:
-        console.print(Text.from_ansi(_plot(curve, min(console.width, 90))))
+        console.print(_plot(curve, min(console.width, 90)), markup=False, highlight=False)
     reached = summary["labels_to_95"]
     console.print(
         f"{summary['labels']} labels, accuracy {summary['accuracy']:.1%}, area under the curve "
@@ -242,14 +241,18 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _plot(curve: pd.DataFrame, width: int) -> str:
+    """The learning curve as characters."""
     import plotext  # noqa: PLC0415
 
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plot(curve["labels"].tolist(), (100 * curve["accuracy"]).tolist(), marker="braille")
-    plotext.scatter(curve["labels"].tolist(), (100 * curve["accuracy"]).tolist(), marker="●")
-    plotext.plotsize(width, 16)
-    plotext.title("holdout accuracy (%) over labels")
-    drawn: str = plotext.build()
-    plotext.clear_figure()
+    labels, percent = curve["labels"].tolist(), (100 * curve["accuracy"]).tolist()
+    figure = plotext.figure
+    figure.clear()
+    figure.plot_size(width, 16)
+    figure.title("holdout accuracy (%) over labels")
+    figure.draw(figure.signal(labels, percent, marker="braille").lines())
+    figure.draw(figure.signal(labels, percent, marker="●"))
+    shown = labels[:: 1 + len(labels) // 12]
+    figure.ruler("x").ticks(shown, [str(count) for count in shown])
+    drawn: str = figure.build().string(colorless=True)
+    figure.clear()
     return drawn

@@ -122,9 +122,11 @@ def test_observation_means_are_means_of_their_densities(draws, kind, outputs):
     assert observation.outputs(D) == outputs
     parameters = draws(1, observation.outputs(1))
     trials = {"bernoulli": 1, "binomial": 16}.get(kind)
-    x = torch.linspace(-12, 12, 20_001) if trials is None else torch.arange(trials + 1) / trials
-    weights = observation.log_density(x[:, None].double(), parameters).exp()
-    torch.testing.assert_close((weights * x).sum() / weights.sum(), observation.mean(parameters)[0, 0])
+    x = torch.linspace(-12, 12, 20_001).double() if trials is None else torch.arange(trials + 1).double() / trials
+    weights = observation.log_density(x[:, None], parameters).exp()
+    torch.testing.assert_close(
+        (weights * x).sum() / weights.sum(), observation.mean(parameters)[0, 0], rtol=0, atol=1e-6
+    )
     assert weights.sum() * (1 if trials else 24 / 20_000) == pytest.approx(1, abs=1e-5)
 
 

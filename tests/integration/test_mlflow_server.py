@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,12 @@ def server(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db", "--artifacts-destination", str(tmp_path / "a")]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/mlflow.db",
+        "--artifacts-destination",
+        str(tmp_path / "a"),
+    ]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (tmp_path / "server.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=tmp_path)
@@ -61,5 +67,5 @@ def test_a_loop_through_a_server(server, tmp_path, capfd):
     assert [(point.step, point.value) for point in points] == [(20, 0.5)]
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     stored = tracker._client.download_artifacts(child.info.run_id, "model/model.json", str(tmp_path))
-    assert open(stored).read() == "{}"
+    assert Path(stored).read_text() == "{}"
     assert capfd.readouterr() == ("", "")

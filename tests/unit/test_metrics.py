@@ -64,6 +64,13 @@ def test_reliability_bins_are_closed_above():
     assert (table["lower"].iloc[0], table["upper"].iloc[-1]) == (0.0, 1.0)
 
 
+def test_no_rounding_moves_a_confidence_over_an_edge():
+    """exp(log(14/25)) is a hair above 14/25; it belongs to the bin that 14/25 closes all the same."""
+    edges = np.arange(13, 26) / 25
+    table = metrics.reliability(np.log(np.stack([edges, 1 - edges + 1e-300], axis=1)), np.zeros(13, dtype=int), bins=25)
+    assert table["count"].tolist() == [0] * 12 + [1] * 13
+
+
 @given(st.integers(1, 60), st.integers(2, 6), st.integers(0, 2**32 - 1))
 def test_bounds_hold_for_any_predictions(n, classes, seed):
     """ECE in 0..1, Brier in 0..2, every example in one bin."""

@@ -5,9 +5,11 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from al_dgm.config import parse_params
 from al_dgm.errors import DataError, TrackingError
@@ -15,33 +17,12 @@ from al_dgm.tracking import address
 from al_dgm.tracking.base import NullTracker, RoundRecord, Tracker
 from al_dgm.tracking.rounds import loop_record, round_record, sync
 
-PARAMS = {
+OURS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+PARAMS = OURS | {
     "seed": 3,
-    "data": {"name": "digits", "shard_size": 100, "digits": {"holdout": 0.2}, "mnist": {}},
-    "seed_set": {"size": 10, "strategy": "balanced"},
+    "data": {"name": "digits", "shard_size": 100, "digits": {"holdout": 597}, "mnist": {}},
     "model": {"name": "m2", "m2": {"latent": 8}, "sdgm": {"latent": 4}},
-    "training": {
-        "steps": 10,
-        "labelled_batch": 8,
-        "unlabelled_batch": 0,
-        "learning_rate": 1e-3,
-        "final_learning_rate": 0,
-        "weight_average": 0,
-        "gradient_norm": 1,
-        "classification_weight": 1,
-        "weighting": "sum",
-        "latent_warmup": 0,
-        "weight_warmup": 0,
-        "temperature": 1,
-        "patience": 0,
-        "min_improvement": 0,
-        "start": "cold",
-    },
-    "prediction": {"weight_samples": 4, "latent_samples": 1, "batch_size": 16},
-    "acquisition": {"name": "bald", "query_size": 5, "selector": {"name": "top", "top": {}}, "max_candidates": None},
-    "labels": {"name": "oracle", "oracle": {"noise": 0.0}},
-    "compute": {"workers": 0, "gpu": False, "threads": None, "checkpoint_seconds": 30, "max_failures": 0},
-    "tracking": {"enabled": True, "experiment": "al-dgm"},
+    "acquisition": OURS["acquisition"] | {"name": "bald"},
 }
 
 
@@ -52,14 +33,18 @@ class Recorder:
         self.loop, self.rounds, self.closed = None, [], 0
 
     def open_loop(self, loop):
+        """The loop."""
         self.loop = loop
 
     def log_round(self, record):
+        """The rounds, in order."""
         self.rounds.append(record)
 
-    def log_files(self, paths, folder=""): ...
+    def log_files(self, paths, folder=""):
+        """Nothing."""
 
     def close(self):
+        """How often."""
         self.closed += 1
 
 
@@ -71,7 +56,9 @@ def write_round(rounds, k, labels, accuracy=0.5):
     scores = {"accuracy": accuracy, "nll": 1.5, "ece": 0.1, "brier": 0.4, "bound": None, "kl_weights": 0.2, "steps": 10}
     head = {"round": k, "labels": labels, "model": "m2", "kl_weights_per_layer": {"classifier.0": 0.2}}
     (folder / "metrics.json").write_text(json.dumps({**head, **scores}))
-    (folder / "timings.json").write_text(json.dumps({"fit_seconds": 2.0, "evaluate_seconds": 1.0, "total_seconds": 4.0}))
+    (folder / "timings.json").write_text(
+        json.dumps({"fit_seconds": 2.0, "evaluate_seconds": 1.0, "total_seconds": 4.0})
+    )
     (folder / "history.csv").write_text("step,objective\n5,3.0\n10,2.0\n")
     return folder
 
@@ -87,12 +74,26 @@ def test_a_round_is_read_from_its_files(tmp_path):
     assert [path.name for path in record.artifacts] == ["model"]
 
 
+def test_an_infinite_score_is_not_mirrored(tmp_path):
+    """A class thought impossible has an infinite NLL; MLflow's database has no such number."""
+    folder = write_round(tmp_path, 1, 20)
+    content = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(content | {"nll": float("inf")}))
+    metrics = round_record(folder).metrics
+    assert "nll" not in metrics
+    assert "accuracy" in metrics
+
+
 def test_what_acquiring_took_joins_what_training_took(tmp_path):
     """Both files have a total; neither hides the other, and a count of candidates is no time."""
     folder = write_round(tmp_path, 1, 20)
     (folder / "acquire.json").write_text(json.dumps({"score_seconds": 5.0, "total_seconds": 6.0, "candidates": 100}))
     timings = round_record(folder).timings
-    assert (timings["train_total_seconds"], timings["acquire_total_seconds"], timings["score_seconds"]) == (4.0, 6.0, 5.0)
+    assert (timings["train_total_seconds"], timings["acquire_total_seconds"], timings["score_seconds"]) == (
+        4.0,
+        6.0,
+        5.0,
+    )
     assert "candidates" not in timings
 
 
@@ -156,9 +157,9 @@ def test_a_loop_shows_its_settings_flat():
     """Dotted paths; the block that was not chosen and the cluster are left out."""
     record = loop_record(parse_params(PARAMS))
     assert record.params["model.m2.latent"] == 8
-    assert record.params["acquisition.selector.name"] == "top"
+    assert record.params["acquisition.selector.name"] == OURS["acquisition"]["selector"]["name"]
     assert record.params["data.shard_size"] == 100
-    assert record.params["training.steps"] == 10
+    assert record.params["training.steps"] == OURS["training"]["steps"]
     assert not [name for name in record.params if name.startswith(("compute", "tracking", "model.sdgm"))]
     assert {"strategy": "bald", "model": "m2", "dataset": "digits", "seed": "3"}.items() <= record.tags.items()
 
@@ -207,7 +208,9 @@ def test_a_dead_server_is_found_out_in_seconds():
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         port = taken.getsockname()[1]
         began = time.monotonic()
-        with pytest.raises(TrackingError, match=f"MLFLOW_TRACKING_URI=.*no server answers at 127.0.0.1:{port}") as caught:
+        with pytest.raises(
+            TrackingError, match=f"MLFLOW_TRACKING_URI=.*no server answers at 127.0.0.1:{port}"
+        ) as caught:
             address.check_reachable(f"http://me:secret@127.0.0.1:{port}")
     assert time.monotonic() - began < 4
     assert "secret" not in str(caught.value)

@@ -252,7 +252,7 @@ def test_a_deleted_experiment_says_how_to_restore_it(store):
 def test_a_dead_server_fails_before_mlflow_is_loaded():
     """In seconds, not after MLflow's minutes of retrying."""
     began = time.monotonic()
-    with pytest.raises(TrackingError, match="no server answers at 127.0.0.1:9"):
+    with pytest.raises(TrackingError, match=r"no server answers at 127\.0\.0\.1:9"):
         MlflowTracker("http://127.0.0.1:9", "unit", None)
     assert time.monotonic() - began < 5
 

@@ -1,0 +1,72 @@
+"""Small models of every kind and data for them, for the conformance tests."""
+
+import contextlib
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+
+from al_dgm.config import load_params
+from al_dgm.learning.job import ModelSpec
+from al_dgm.models import MODELS
+from al_dgm.nn.bayesian import mean_weights, weight_sample
+from al_dgm.nn.noise import BatchNoise, generator
+
+PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
+B, C, D, S = 6, 3, 8, 4
+KINDS = ("bernoulli", "binomial", "gaussian")
+GENERATIVE = [name for name, model in MODELS.items() if inspect.isclass(model)]
+SMALL = {"hidden": [8], "latent": 3, "auxiliary": 2}
+
+every_model = pytest.mark.parametrize("name", sorted(MODELS))
+every_generative = pytest.mark.parametrize("name", sorted(GENERATIVE))
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def all_bayesian(name):
+    """What the option ``bayesian`` of this model is called when every network has it."""
+    return "all" if name in GENERATIVE else True
+
+
+def spec(name, kind="binomial", **options):
+    """A small model, Bayesian throughout unless told otherwise; options that it does not have are left out."""
+    known = inspect.signature(MODELS[name]).parameters
+    wanted = {"bayesian": all_bayesian(name), **SMALL, **options}
+    chosen = {option: value for option, value in wanted.items() if option in known}
+    observation = {"kind": kind, "trials": 16}
+    return ModelSpec(name, chosen, D, tuple("abc"), observation, centre=0.3, spread=0.5)
+
+
+def data(kind="binomial", rows=B, seed=0):
+    stream = generator(seed)
+    if kind == "gaussian":
+        return torch.randn(rows, D, generator=stream)
+    return torch.randint(0, 17, (rows, D), generator=stream) / 16
+
+
+def noise(seed=0):
+    return BatchNoise(generator(seed))
+
+
+class NoNoise:
+    """Every draw at its mean: what is left is a function of x and y."""
+
+    def normal(self, shape):
+        """Zeros."""
+        return torch.zeros(shape)
+
+    def uniform(self, shape):
+        """Halves."""
+        return torch.full(shape, 0.5)
+
+
+@contextlib.contextmanager
+def weights_as(model, mode):
+    """Weights local, at their mean, or one sample."""
+    with {
+        "local": contextlib.nullcontext,
+        "mean": lambda: mean_weights(model),
+        "sampled": lambda: weight_sample(model, generator(1)),
+    }[mode]():
+        yield

@@ -1,0 +1,94 @@
+"""What every generative model promises besides: its bounds, and what training may ask of them."""
+
+import inspect
+import math
+
+import torch
+from small_models import SMALL, B, C, NoNoise, S, data, every_generative, every_kind, noise, spec
+from torch.nn import functional as F
+
+from al_dgm.models.base import UnlabelledSettings
+from al_dgm.nn.bayesian import mean_weights
+from al_dgm.nn.noise import generator
+from al_dgm.objectives.bounds import unlabelled_bound
+
+
+@every_generative
+@every_kind
+def test_bounds_have_the_documented_shapes(name, kind):
+    model, x = spec(name, kind).build(0), data(kind)
+    terms = model.class_bounds(x, noise(), S)
+    assert terms.bound.shape == (B, S, C)
+    assert terms.log_q.shape in {(B, S, C), (B, 1, C)}
+    assert model.classify(x, noise(), S).shape == terms.log_q.shape
+    assert model.log_weights(x, torch.zeros(B, dtype=torch.int64), noise(), S).shape == (B, S)
+    assert model.elbo(x, noise(), S).shape == (B,)
+    assert model.represent(x, noise()).shape == (B, SMALL["latent"])
+
+
+@every_generative
+@every_kind
+def test_enumerated_and_given_labels_have_the_same_bound(name, kind):
+    """L(x, y) of the enumeration is, class by class and row by row, J(x, y) of the labelled objective."""
+    model, x = spec(name, kind, likelihood_weight=1.0).build(0), data(kind)
+    with mean_weights(model):
+        observed = model.space.observation.draw(x, NoNoise())
+        enumerated = model.class_bounds(observed, NoNoise(), 1)
+        for c in range(C):
+            terms = model.labelled_terms(x, torch.full((B,), c), NoNoise())
+            torch.testing.assert_close(terms["bound"], enumerated.bound[:, 0, c], rtol=1e-5, atol=1e-4)
+            torch.testing.assert_close(terms["classification"], -enumerated.log_q[:, 0, c], rtol=1e-5, atol=1e-5)
+
+
+@every_generative
+@every_kind
+def test_the_unlabelled_bound_follows_the_sum_rule(name, kind):
+    """U(x) <= log Σ_y exp L(x, y), with equality where q(y|x) ∝ exp L(x, y)."""
+    model, x = spec(name, kind).build(0), data(kind)
+    terms = model.class_bounds(x, noise(), S)
+    best = terms.bound.logsumexp(-1).mean(-1)
+    assert (unlabelled_bound(terms.bound, terms.log_q) <= best + 1e-4).all()
+    torch.testing.assert_close(unlabelled_bound(terms.bound, terms.bound.log_softmax(-1)), best)
+
+
+@every_generative
+def test_tempering_scales_the_likelihood_and_the_divergence_but_not_the_prior(name):
+    """λ log p(x|·) + log p(y) − w KL: what is left at λ = 0, w = 0 is log p(y) alone."""
+    model, x = spec(name).build(0), data()
+    tempering = type(inspect.signature(model.enumerate).parameters["tempering"].default)
+    values = {}
+    for likelihood in (0.0, 0.5, 1.0):
+        for latents in (0.0, 0.5, 1.0):
+            values[likelihood, latents] = model.class_bounds(x, noise(), S, tempering(likelihood, latents)).bound
+    torch.testing.assert_close(values[0, 0], torch.full((B, S, C), -math.log(C)))
+    reconstruction, divergence = values[1, 0] - values[0, 0], values[0, 0] - values[0, 1]
+    torch.testing.assert_close(values[0.5, 0.5], values[0, 0] + 0.5 * reconstruction - 0.5 * divergence)
+    torch.testing.assert_close(values[1, 1], values[0, 0] + reconstruction - divergence)
+
+
+@every_generative
+def test_responsibility_scales_the_pull_of_the_bound_on_the_classifier_but_not_its_value(name):
+    """ω multiplies the gradient of U by q(y|x); at 0 the classifier is left alone."""
+    model, x = spec(name, bayesian="none").build(0), data()
+    gradients, values = {}, {}
+    for omega in (0.0, 0.25, 1.0):
+        terms = model.unlabelled_terms(x, noise(), UnlabelledSettings(responsibility=omega))
+        values[omega] = terms["bound"].detach()
+        gradients[omega] = torch.autograd.grad(terms["bound"].sum(), model.classifier.layers[-1].weight)[0]
+    torch.testing.assert_close(values[0.25], values[1.0])
+    assert gradients[0.0].abs().max() == 0
+    torch.testing.assert_close(gradients[0.25], 0.25 * gradients[1.0], rtol=1e-4, atol=1e-5)
+
+
+@every_generative
+def test_the_adversarial_divergence_exceeds_that_of_a_random_direction(name):
+    """Non-negative, and larger on average than at random perturbations of the same length."""
+    model, x = spec(name, bayesian="none").build(0), data(rows=64)
+    radius = 0.5
+    with mean_weights(model):
+        worst = model.unlabelled_terms(x, noise(), UnlabelledSettings(adversarial_radius=radius))["adversarial"]
+        direction = F.normalize(torch.randn(x.shape, generator=generator(3)), dim=-1)
+        clean, moved = (model.classify(v, noise(9), 1)[:, 0] for v in (x, x + radius * direction))
+    random = (clean.exp() * (clean - moved)).sum(-1)
+    assert worst.min() > -1e-6
+    assert worst.mean() > 1.5 * random.mean()

@@ -1,0 +1,188 @@
+"""What every model promises, for each that is registered; a new one needs nothing here."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from small_models import PARAMS, B, C, D, S, data, every_generative, every_kind, every_model, noise, spec, weights_as
+from torch.nn import functional as F
+
+from al_dgm.errors import ConfigError, DataError
+from al_dgm.learning.fit import TrainingData, fit
+from al_dgm.learning.job import ModelSpec
+from al_dgm.learning.model_files import WEIGHTS, load_model, save_model
+from al_dgm.learning.predict import expected_elbo, log_predictive, predictive_moments, weight_samples
+from al_dgm.models import DeepGenerativeModel
+from al_dgm.models.base import UnlabelledSettings
+from al_dgm.nn.bayesian import bayesian_layers, kl_of_weights, mean_weights
+
+
+@every_model
+@every_kind
+@pytest.mark.parametrize("mode", ["local", "mean", "sampled"])
+def test_log_probabilities_normalise_and_terms_have_a_value_per_example(name, kind, mode):
+    model, x, y = spec(name, kind).build(0), data(kind), torch.arange(B) % C
+    with weights_as(model, mode):
+        log_p = model.log_predictive(x, noise(), S)
+        terms = model.labelled_terms(x, y, noise())
+        rest = model.unlabelled_terms(x, noise(), UnlabelledSettings())
+    assert log_p.shape == (B, C)
+    torch.testing.assert_close(log_p.logsumexp(-1), torch.zeros(B), atol=1e-5, rtol=0)
+    assert {value.shape for value in terms.values()} == {(B,)}
+    assert ("bound" in terms) == ("bound" in rest) == model.generative
+    assert not model.generative or rest["bound"].shape == (B,)
+
+
+@every_model
+@every_kind
+def test_the_data_reach_every_parameter(name, kind):
+    """Each parameter, ρ of the Bayesian layers included, has a finite gradient from the data and not all of it 0."""
+    model = spec(name, kind).build(0)
+    labelled = model.labelled_terms(data(kind), torch.arange(B) % C, noise(0))
+    unlabelled = model.unlabelled_terms(data(kind, seed=1), noise(1), UnlabelledSettings())
+    loss = labelled["classification"].sum()
+    if model.generative:
+        loss = loss - labelled["bound"].sum() - unlabelled["bound"].sum()
+    loss.backward()
+    for parameter, value in model.named_parameters():
+        assert value.grad is not None, parameter
+        assert value.grad.isfinite().all(), parameter
+        assert value.grad.abs().max() > 0, parameter
+
+
+@every_model
+@every_kind
+def test_double_precision_agrees_with_single(name, kind):
+    model, x = spec(name, kind).build(0), data(kind)
+    double = spec(name, kind).build(0).double()
+    y = torch.arange(B) % C
+    with weights_as(model, "mean"), weights_as(double, "mean"):
+        assert double.log_predictive(x.double(), noise(), S).dtype == torch.float64
+        found, expected = (m.log_predictive(v, noise(), S) for m, v in ((model, x), (double, x.double())))
+        torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-4)
+        single, exact = model.labelled_terms(x, y, noise()), double.labelled_terms(x.double(), y, noise())
+    for term, value in exact.items():
+        assert value.dtype == torch.float64
+        torch.testing.assert_close(single[term].double(), value, atol=1e-3, rtol=1e-4)
+
+
+@every_model
+def test_a_seed_decides_the_initial_weights_and_nothing_else_is_touched(name):
+    before = torch.random.get_rng_state()
+    first, again, other = (spec(name).build(seed).state_dict() for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@every_model
+def test_predictions_and_version_survive_the_disk(name, tmp_path):
+    """safetensors and JSON: the same predictions to the bit, and the same version when saved again."""
+    about, x = spec(name), data(rows=20)
+    model = about.build(0).eval()
+    version = save_model(tmp_path / "one", about, model)
+    loaded, read, read_version = load_model(tmp_path / "one")
+    assert (read, read_version) == (about, version)
+    assert not loaded.training
+    before, after = (predictive_moments(m, x, C, PARAMS.prediction, seed=5) for m in (model, loaded))
+    assert torch.equal(before.sum_p, after.sum_p)
+    assert save_model(tmp_path / "two", read, loaded) == version
+    assert save_model(tmp_path / "three", about, about.build(1)) != version
+
+
+@every_model
+def test_a_missing_or_damaged_model_is_a_data_error(name, tmp_path):
+    with pytest.raises(DataError, match="no trained model here"):
+        load_model(tmp_path)
+    save_model(tmp_path, replace(spec(name), features=D + 1), spec(name).build(0))
+    with pytest.raises(DataError, match=r"do not belong together: size mismatch for "):
+        load_model(tmp_path)
+    (tmp_path / WEIGHTS).write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match="not a model of al-dgm"):
+        load_model(tmp_path)
+
+
+@every_model
+def test_an_unknown_option_is_refused_with_its_path_and_the_nearest_name(name):
+    with pytest.raises(ConfigError, match=rf"^model\.{name}\.bayesain: unknown option \(did you mean 'bayesian'\?\)"):
+        ModelSpec(name, {"bayesain": 1}, D, tuple("abc"), {"kind": "gaussian"}, 0.0, 1.0).build(0)
+
+
+@every_generative
+def test_an_unknown_network_is_refused_with_the_nearest_name(name):
+    with pytest.raises(
+        ConfigError, match=rf"^model\.{name}\.bayesian: unknown network 'clasifier' \(did you mean 'classifier'\?\)"
+    ):
+        spec(name, bayesian=["encoder", "clasifier"]).build(0)
+
+
+@every_generative
+def test_bayesian_names_exactly_the_networks_that_carry_a_distribution(name):
+    assert bayesian_layers(spec(name, bayesian="none").build(0)) == {}
+    some = bayesian_layers(spec(name, bayesian=["classifier", "decoder"]).build(0))
+    assert {layer.split(".")[0] for layer in some} == {"classifier", "decoder"}
+
+
+@every_model
+@every_kind
+def test_a_prediction_does_not_depend_on_the_minibatch(name, kind):
+    """Common noise: each example's probabilities and bound are the same alone, in threes and all together."""
+    model, x = spec(name, kind, prediction="both").build(0).eval(), data(kind, rows=7)
+    found = []
+    for size in (1, 3, 7):
+        params = PARAMS.prediction.model_copy(update={"batch_size": size, "weight_samples": 3})
+        found.append([predictive_moments(model, x, C, params, seed=1).sum_p])
+        if isinstance(model, DeepGenerativeModel):
+            found[-1].append(expected_elbo(model, x, params, seed=1).double())
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-5, rtol=1e-5)
+
+
+@every_model
+def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(name):
+    """Whatever was scored before, and in whichever company: joint acquisition and sharding rest on this."""
+    model, x = spec(name).build(0).eval(), data(rows=9)
+    params = PARAMS.prediction.model_copy(update={"weight_samples": 3})
+    whole = [log_predictive(model, x, params, seed=2) for _ in weight_samples(model, params, seed=2)]
+    part = [log_predictive(model, x[[5, 1]], params, seed=2) for _ in weight_samples(model, params, seed=2)]
+    twice = [log_predictive(model, x[[0, 0]], params, seed=2) for _ in weight_samples(model, params, seed=2)]
+    assert len(whole) == 3
+    for k in range(3):
+        torch.testing.assert_close(part[k], whole[k][[5, 1]], atol=1e-5, rtol=1e-5)
+        assert torch.equal(twice[k][0], twice[k][1])
+    assert not torch.allclose(whole[0], whole[1])
+
+
+@every_model
+@every_kind
+def test_terms_and_gradients_stay_finite_on_extreme_inputs(name, kind):
+    """Far outliers, all-zero and all-one rows, and a classifier so sure of itself that other classes underflow."""
+    model = spec(name, kind).build(0)
+    with torch.no_grad():
+        model.classifier.layers[-1].bias.copy_(torch.tensor([500.0, 0.0, -500.0]))
+    scale = 1e3 if kind == "gaussian" else 1.0
+    x = scale * torch.stack([torch.zeros(D), torch.ones(D), torch.eye(D)[0]])
+    labelled = model.labelled_terms(x, torch.tensor([0, 1, 2]), noise())
+    unlabelled = model.unlabelled_terms(x, noise(), UnlabelledSettings(adversarial_radius=0.5))
+    values = [*labelled.values(), *unlabelled.values()]
+    assert all(value.isfinite().all() for value in values)
+    sum(value.sum() for value in values).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@every_model
+@pytest.mark.parametrize("seed", range(3))
+def test_fully_bayesian_models_train(name, seed):
+    """200 steps with every weight a distribution, in the recipe of params.yaml: finite, and better than chance."""
+    about = spec(name)
+    model, recipe = about.build(seed), PARAMS.training.model_copy(update={"steps": 200, "patience": 0})
+    y = torch.arange(300) % C
+    x = 0.5 * data(rows=300, seed=seed) + 0.5 * F.one_hot(y, D)  # each class has a bright pixel of its own
+    history = fit(model, TrainingData(x[:30], y[:30], x[30:]), recipe, seed)
+    assert all(math.isfinite(value) for row in history for value in row.values())
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    with mean_weights(model):
+        predicted = log_predictive(model, x[30:], PARAMS.prediction, seed=0).argmax(-1)
+    assert (predicted == y[30:]).float().mean() > 0.5
+    assert all(value.item() > 0 for value in kl_of_weights(model).values())

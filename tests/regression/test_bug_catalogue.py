@@ -1,0 +1,275 @@
+"""The bugs that other implementations of these models had, one by one, and what keeps each out of this one.
+
+Most are guarded by a test elsewhere, which is named here; the others by a test in this file, named after its number.
+"""
+
+import ast
+import inspect
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from al_dgm.data.half_moons import half_moons
+from al_dgm.data.prepared import Pool
+from al_dgm.learning.batches import Batches
+from al_dgm.learning.fit import TrainingData, fit
+from al_dgm.learning.job import ModelSpec
+from al_dgm.learning.objective import Weighting
+from al_dgm.learning.predict import expected_elbo
+from al_dgm.learning.rounds import training_data
+from al_dgm.models import MODELS
+from al_dgm.models.base import Enumeration, UnlabelledSettings
+from al_dgm.nn.noise import BatchNoise, generator
+from al_dgm.objectives.bounds import unlabelled_bound
+from al_dgm.objectives.densities import binomial_log_density, gaussian, normal_log_density
+
+TESTS = Path(__file__).parents[1]
+HERE = "regression/test_bug_catalogue.py::test_bug_"
+BOUNDS, DENSITIES = "closed_form/test_bounds.py::test_", "closed_form/test_densities.py::test_"
+GENERATIVE_MODEL = "conformance/test_generative_models.py::test_"
+MODEL, OBJECTIVE, FIT = "conformance/test_models.py::test_", "unit/test_objective.py::test_", "unit/test_fit.py::test_"
+
+CATALOGUE = {
+    1: ("log p(y) dropped from the bound", BOUNDS + "the_prior_of_the_class_stays_in_every_bound"),
+    2: ("likelihood averaged over pixels beside a KL that is summed", HERE + "02"),
+    3: (
+        "cross-entropy factor from #batches or N_l",
+        OBJECTIVE + "neither_weight_nor_divergence_depends_on_the_minibatch",
+    ),
+    4: ("sign of the entropy of q(y|x)", HERE + "04"),
+    5: ("labelled examples counted in U and forgotten in N", HERE + "05"),
+    6: ("product of means for mean of products", BOUNDS + "the_mean_over_samples_stands_outside_the_sum_over_classes"),
+    7: ("log of the mean for the mean of the log in the classification term", HERE + "07"),
+    8: (
+        "KL(W) divided by n_l, batch or layers, or added more than once",
+        OBJECTIVE + "the_divergence_of_the_weights_is_counted_once_whatever_is_in_the_minibatch",
+    ),
+    9: (
+        "warm-up applied to the reconstruction, or not to KL(a)",
+        GENERATIVE_MODEL + "tempering_scales_the_likelihood_and_the_divergence_but_not_the_prior",
+    ),
+    10: ("softplus on a log-variance: no standard deviation below 1", HERE + "10"),
+    11: (
+        "standard deviation used as variance",
+        "closed_form/test_weights.py::test_the_posterior_is_never_wider_than_the_fan_in_scaled_prior",
+    ),
+    12: (
+        "log(p + 1e-8) for a density from logits",
+        DENSITIES + "binomial_density_of_extreme_logits_is_exact_and_finite",
+    ),
+    13: ("density clip of a scale-mixture prior", "does not apply: the prior is Gaussian and its KL closed"),
+    14: (
+        "class-major tiling read as example-major",
+        GENERATIVE_MODEL + "enumerated_and_given_labels_have_the_same_bound",
+    ),
+    15: ("a redrawn for the classifier and for each class", HERE + "15"),
+    16: ("the same noise in every importance sample", HERE + "16"),
+    17: ("sampled y without variance reduction", "does not apply: y is always enumerated"),
+    18: ("class-sorted unlabelled stream", "unit/test_batches.py::test_minibatches_of_class_sorted_data_are_mixed"),
+    19: ("binarisation of the labelled set frozen", HERE + "19"),
+    20: ("grey values under a Bernoulli likelihood", HERE + "20"),
+    21: ("static binarisation in one place, dynamic in another", HERE + "20"),
+    22: ("test set drawn with the training set's seed", HERE + "22"),
+    23: ("best epoch picked on the test set", HERE + "23"),
+    24: ("labelled subset not balanced", "unit/test_seed_set.py::test_balanced_differs_by_one_at_most"),
+    25: ("warm-up advanced in validation or twice a step", FIT + "warm_ups_advance_once_a_step_and_no_more"),
+    26: ("batch-norm statistics from enumerated rows", HERE + "26"),
+    27: ("networks re-created after their initialisation", HERE + "27"),
+    28: ("a network missing from the optimiser", FIT + "the_optimiser_holds_every_parameter_with_torch_conventions"),
+    29: ("betas (0.1, 0.001)", FIT + "the_optimiser_holds_every_parameter_with_torch_conventions"),
+    30: ("variance heads at a default initialisation", HERE + "27"),
+    31: (
+        "importance-weighted bound without −log K",
+        BOUNDS + "constant_log_weights_are_their_own_bound_for_any_number_of_samples",
+    ),
+    32: (
+        "weights drawn anew for each scored minibatch",
+        MODEL + "weight_sample_k_is_the_same_function_for_every_example_and_every_batch",
+    ),
+    33: ("incomplete last minibatch of the test set dropped", HERE + "33"),
+}
+
+GENERATIVE = sorted(name for name, model in MODELS.items() if inspect.isclass(model))
+every_generative = pytest.mark.parametrize("name", GENERATIVE)
+B, C, D, S = 5, 3, 4, 6
+
+
+def model_of(name, kind="bernoulli", **options):
+    options = {"hidden": [5], "latent": 2, "bayesian": "none", **options}
+    return ModelSpec(name, options, D, tuple("abc"), {"kind": kind, "trials": 16}, 0.5, 0.5).build(0)
+
+
+def noise(seed=0):
+    return BatchNoise(generator(seed))
+
+
+class Recorder(BatchNoise):
+    """Notes the shapes of what is drawn."""
+
+    def __init__(self):
+        super().__init__(generator(0))
+        self.shapes = []
+
+    def normal(self, shape):
+        """As drawn, and noted."""
+        self.shapes.append(tuple(shape))
+        return super().normal(shape)
+
+
+def seen_by_enumerate(model, monkeypatch):
+    """The list of x that `enumerate` is given from here on."""
+    seen, original = [], model.enumerate
+
+    def spy(x, *args, **kwargs):
+        seen.append(x)
+        return original(x, *args, **kwargs)
+
+    monkeypatch.setattr(model, "enumerate", spy)
+    return seen
+
+
+@pytest.mark.parametrize("number", CATALOGUE)
+def test_every_bug_is_guarded_by_a_test_that_exists(number):
+    """The named function is there; entries of this file name its prefix."""
+    guard = CATALOGUE[number][1]
+    if guard.startswith("does not apply"):
+        return
+    file, name = guard.split("::")
+    defined = [node.name for node in ast.walk(ast.parse((TESTS / file).read_text())) if hasattr(node, "name")]
+    assert any(found == name or (guard.startswith(HERE) and found.startswith(name + "_")) for found in defined)
+
+
+def test_the_catalogue_is_complete():
+    assert sorted(CATALOGUE) == list(range(1, 34))
+
+
+def test_bug_02_likelihoods_are_summed_over_the_features():
+    """Every feature twice is twice the log-likelihood; an average would stay the same."""
+    x, logits = torch.rand(B, D), torch.randn(B, D)
+    for density in (lambda *v: binomial_log_density(*v, trials=16), lambda x, m: normal_log_density(x, m, 0 * m)):
+        twice = density(torch.cat([x, x], 1), torch.cat([logits, logits], 1))
+        torch.testing.assert_close(twice, 2 * density(x, logits))
+
+
+def test_bug_04_the_entropy_of_the_classifier_raises_the_bound():
+    """Equal bounds L and uniform q: U = L + log C."""
+    found = unlabelled_bound(torch.full((1, 1, C), -8.0), torch.full((1, 1, C), -math.log(C)))
+    assert found.item() == pytest.approx(-8 + math.log(C))
+
+
+def test_bug_05_labelled_examples_are_not_unlabelled_ones_and_count_in_n():
+    """The two sets are a partition of the pool, N is its size, and each label stays with its example."""
+    pool = Pool(ids=np.array([f"x{i}" for i in range(8)]), x=np.arange(8, dtype=np.float32)[:, None])
+    labels = pd.Series({"x6": "a", "x1": "c", "x3": "b"})
+    data = training_data(pool, labels, ("a", "b", "c"))
+    assert dict(zip(data.x_labelled[:, 0].tolist(), data.y.tolist(), strict=True)) == {6: 0, 1: 2, 3: 1}
+    assert data.x_unlabelled[:, 0].tolist() == [0, 2, 4, 5, 7]
+    assert Weighting.of("sum", len(data.x_labelled), len(data.x_unlabelled), 1.0).examples == 8
+
+
+@every_generative
+def test_bug_07_the_classification_term_is_the_mean_of_the_logarithm(name, monkeypatch):
+    """E_q(a|x)[−log q(y|a,x)] and not −log E_q(a|x)[q(y|a,x)], thesis Eq. 4.22 corrected."""
+    model = model_of(name)
+    q = torch.tensor([[[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]]])
+    monkeypatch.setattr(model, "enumerate", lambda *_, **__: Enumeration(torch.zeros(1, 2, 1), q.log()))
+    term = model.labelled_terms(torch.zeros(1, D), torch.tensor([0]), noise())["classification"]
+    assert term.item() == pytest.approx(-(math.log(0.9) + math.log(0.1)) / 2)
+    assert term.item() != pytest.approx(-math.log((0.9 + 0.1) / 2), abs=0.1)
+
+
+def test_bug_10_a_standard_deviation_may_be_below_one():
+    mean, log_variance = gaussian(torch.tensor([0.0, -6.0]))
+    density = normal_log_density(mean, mean, log_variance)
+    assert density.item() == pytest.approx(3 - 0.5 * math.log(2 * math.pi))
+
+
+def test_bug_15_one_draw_of_a_serves_the_classifier_and_every_class():
+    """a is drawn once per example and sample, [B, S, 1, A]; z per class; the classifier draws nothing of its own."""
+    model, recorder, x = model_of("sdgm", auxiliary=7), Recorder(), torch.rand(B, D)
+    terms = model.class_bounds(x, recorder, S)
+    assert recorder.shapes == [(B, S, 1, 7), (B, S, C, 2)]
+    torch.testing.assert_close(terms.log_q, model.classify(x, noise(0), S))  # the same seed draws the same a
+
+
+@every_generative
+def test_bug_16_importance_samples_have_noise_of_their_own(name):
+    """S draws give S different log-weights, in every example."""
+    weights = model_of(name).log_weights(torch.rand(B, D), torch.zeros(B).long(), noise(), S)
+    assert all(len(row.unique()) == S for row in weights)
+
+
+@every_generative
+def test_bug_19_labelled_examples_are_binarised_anew_in_every_step(name, monkeypatch):
+    """The noise of step t is a function of t, and the labelled x is drawn with it."""
+    model, x = model_of(name), torch.full((B, D), 0.5)
+    seen, batches = seen_by_enumerate(model, monkeypatch), Batches(B, B, 0, "labelled")
+    for step in (0, 1, 0):
+        model.labelled_terms(x, torch.zeros(B).long(), batches.noise(step, torch.device("cpu")))
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+
+
+@every_generative
+def test_bug_20_a_bernoulli_likelihood_only_ever_sees_zeros_and_ones(name, monkeypatch):
+    """In both training objectives and in evaluation alike, so that their nats compare."""
+    model, x = model_of(name), torch.rand(B, D, generator=generator(1))
+    seen = seen_by_enumerate(model, monkeypatch)
+    model.labelled_terms(x, torch.zeros(B).long(), noise())
+    model.unlabelled_terms(x, noise(), UnlabelledSettings())
+    params = type("Params", (), {"latent_samples": 2, "batch_size": 3})
+    expected_elbo(model, x, params, seed=0)
+    assert len(seen) == 2 + math.ceil(B / 3)
+    assert all(set(part.unique().tolist()) <= {0.0, 1.0} for part in seen)
+
+
+def test_bug_22_pool_and_holdout_are_different_draws():
+    raw = half_moons(seed=0, examples=50, holdout=50, noise=0.1)
+    pool, holdout = raw.features[~raw.holdout], raw.features[raw.holdout]
+    assert {tuple(row) for row in pool.tolist()}.isdisjoint(tuple(row) for row in holdout.tolist())
+
+
+def test_bug_23_a_fit_is_never_shown_the_holdout():
+    """Its data are the labelled and unlabelled pool, and nothing chooses among its steps."""
+    assert {field.name for field in fields(TrainingData)} == {"x_labelled", "y", "x_unlabelled"}
+    assert set(inspect.signature(fit).parameters) == {
+        "model", "data", "recipe", "seed", "workers", "checkpoints", "label"
+    }  # fmt: skip
+
+
+@every_generative
+def test_bug_26_no_layer_keeps_statistics_of_its_minibatches(name):
+    """A forward pass in training mode, over enumerated classes, leaves every parameter and buffer as it was."""
+    model = model_of(name).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model.unlabelled_terms(torch.rand(B, D), noise(), UnlabelledSettings())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules())
+
+
+@every_generative
+def test_bug_27_and_30_latents_start_at_unit_variance_and_hidden_layers_as_asked(name):
+    """Every Gaussian head over latents starts near N(0, 1); hidden layers have Glorot's spread."""
+    model = model_of(name, kind="gaussian", hidden=[400], latent=3)
+    heads = [model.get_submodule(n) for n in ("encoder", "auxiliary", "auxiliary_decoder") if hasattr(model, n)]
+    for network in heads:
+        hidden, head = network.layers
+        assert head.weight.std().item() == pytest.approx(1e-3, rel=0.2)
+        assert head.bias.abs().max() == 0
+        assert hidden.weight.std().item() == pytest.approx(math.sqrt(2 / sum(hidden.weight.shape)), rel=0.2)
+
+
+@every_generative
+def test_bug_33_every_holdout_example_is_measured(name):
+    """7 examples in minibatches of 3 give 7 bounds, those of one minibatch."""
+    model, x = model_of(name), torch.rand(7, D, generator=generator(2))
+    params = [type("Params", (), {"latent_samples": 2, "batch_size": size}) for size in (3, 7)]
+    threes, whole = (expected_elbo(model, x, each, seed=0) for each in params)
+    assert threes.shape == (7,)
+    torch.testing.assert_close(threes, whole)

@@ -1,0 +1,41 @@
+"""A small model, data and recipe, for the tests of training."""
+
+from pathlib import Path
+
+import torch
+
+from al_dgm.config import load_params
+from al_dgm.learning.fit import TrainingData
+from al_dgm.learning.job import ModelSpec
+from al_dgm.nn.noise import generator
+
+TRAINING = load_params(Path(__file__).parents[2] / "params.yaml").training
+SPEC = ModelSpec(
+    "m2",
+    {"hidden": [6], "latent": 2, "bayesian": "all"},
+    features=5,
+    classes=("a", "b", "c"),
+    observation={"kind": "binomial", "trials": 16},
+    centre=0.4,
+    spread=0.4,
+)
+
+
+def recipe(steps=20, **options):
+    """The shipped recipe, short; every regulariser that it has stays on."""
+    small = {"labelled_batch": 4, "unlabelled_batch": 6, "patience": 0}
+    return TRAINING.model_copy(update={"steps": steps, **small, **options})
+
+
+def small_data():
+    """10 labelled and 30 unlabelled examples."""
+    x = torch.randint(0, 17, (40, 5), generator=generator(0)) / 16
+    return TrainingData(x[:10], torch.arange(10) % 3, x[10:])
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same_weights(first, second):
+    assert all(torch.equal(first[name], second[name]) for name in first)
