@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from common import parser, progress, report
 from fits import WorkerKiller, digits_job, has_checkpoint, run_fit
-from working_copy import WorkingCopy, kill_session, running_stages
+from working_copy import WorkingCopy, kill_session
 
 from al_dgm.config import Params, load_params
 from al_dgm.errors import one_line_errors
@@ -47,13 +47,11 @@ def result_files(copy: WorkingCopy) -> dict[str, bytes]:
 def watch(copy: WorkingCopy) -> dict[str, float]:
     """Run the loop to its end; seconds of each stage, from its beginning to the next one's."""
     process, began, last = copy.start(), {}, ""
-    if process.stdout is None:
-        raise RuntimeError("dvc repro: expected a pipe")
-    for stage in running_stages(process.stdout):
+    for stage in copy.follow(process):
         began[stage] = time.monotonic()
         last = stage
     if process.wait() or not last:
-        raise RuntimeError(f"dvc repro failed in {copy.folder} after stage '{last}'")
+        raise RuntimeError(f"dvc repro failed in {copy.folder}:\n{copy.output[-3000:]}")
     times = [*began.values(), time.monotonic()]
     return {stage: after - before for stage, before, after in zip(began, times, times[1:], strict=False)}
 
@@ -77,17 +75,14 @@ def kill_once(copy: WorkingCopy, order: Sequence[str], target: str, delay: float
         (the stage that ran last, whether anything was killed: the loop may end before).
     """
     process, hit = copy.start(), ""
-    if process.stdout is None:
-        raise RuntimeError("dvc repro: expected a pipe")
-    for stage in running_stages(process.stdout):
+    for stage in copy.follow(process):
         hit = stage
         if order.index(stage) >= order.index(target):
             time.sleep(delay)
             break
     alive = process.poll() is None
     kill_session(process.pid)
-    process.wait()
-    process.stdout.close()
+    process.communicate()
     return hit, alive
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 import yaml
@@ -99,6 +99,15 @@ class WorkingCopy:
             raise RuntimeError(f"dvc repro failed in {self.folder}:\n{self.output[-3000:]}")
         return time.monotonic() - began
 
+    def follow(self, process: subprocess.Popen[str]) -> Iterator[str]:
+        """The stages that a started `dvc repro` runs, as it begins them; all that it prints goes to ``output``."""
+        self.output = ""
+        for line in process.stdout or ():
+            self.output += line
+            if found := RAN.match(line):
+                progress(f"  {found[1]}")
+                yield found[1]
+
     @property
     def ran(self) -> list[str]:
         """Stages that the last `repro` ran."""
@@ -134,14 +143,6 @@ class WorkingCopy:
         path = f"{self.folder / '.git' / 'shim'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         kept = {name: value for name, value in os.environ.items() if name not in _OWN}
         return {**kept, "PATH": path, "PYTHONPATH": str(self.folder), "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1"}
-
-
-def running_stages(output: IO[str]) -> Iterator[str]:
-    """The stages that a `dvc repro` runs, as it begins them; each is shown on standard error."""
-    for line in output:
-        if found := RAN.match(line):
-            progress(f"  {found[1]}")
-            yield found[1]
 
 
 def kill_session(pid: int) -> None:

@@ -66,7 +66,7 @@ def describe(layout: Layout) -> str:
     """The whole of what `al-dgm status` prints."""
     params, rounds = load_params(layout.work / "params.yaml"), load_rounds(layout.work / "rounds.yaml")
     states = [round_state(layout, k) for k in range(len(rounds.trainings) + 1)]
-    stale = ask_dvc(layout)[0]
+    stale, reason = ask_dvc(layout)
     following = next_stage(layout, rounds, states, stale)
     trained, labels = sum(state.trained for state in states), max(state.labels or 0 for state in states)
     strategy = f"{params.data.name}, {params.model.name}, {params.acquisition.name}"
@@ -75,7 +75,7 @@ def describe(layout: Layout) -> str:
         "",
         *_table([HEADER, *(state.row(set(stages(rounds))) for state in states)]),
         "",
-        f"next `dvc repro`: {_what(following, stale)}",
+        "a stage is running now" if "busy" in reason else f"next `dvc repro`: {_what(following, stale)}",
     ]
     waiting = _waiting(params, layout, following)
     return "\n".join([*lines, f"waiting: {waiting}"] if waiting else lines)
@@ -107,6 +107,8 @@ def next_stage(layout: Layout, rounds: Rounds, states: list[RoundState], stale: 
 
 
 def _what(stage: str | None, stale: Stale | None) -> str:
+    if stage is None and stale is None:
+        return "every file is there; whether all are up to date could not be asked of DVC"
     if stage is None:
         return "nothing to do, everything is up to date"
     if stale is None:

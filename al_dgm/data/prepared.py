@@ -23,7 +23,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from al_dgm.data.raw import Observation, RawData
-from al_dgm.errors import DataError
+from al_dgm.errors import ConfigError, DataError
 from al_dgm.files import read_table, write_atomically, write_table
 from al_dgm.registry import describe
 from al_dgm.seeding import rng
@@ -86,7 +86,7 @@ class Holdout:
 
 
 def prepare(raw: RawData, folder: Path, shard_size: int, seed: int) -> DatasetInfo:
-    """Write the prepared form of ``raw`` into ``folder``, replacing what is there.
+    """Write the prepared form of ``raw`` into ``folder``, replacing the one that is there.
 
     Args:
         raw: checked examples, pool and holdout.
@@ -96,8 +96,13 @@ def prepare(raw: RawData, folder: Path, shard_size: int, seed: int) -> DatasetIn
 
     Returns:
         What dataset.json says.
+
+    Raises:
+        ConfigError: ``shard_size`` is below 1.
     """
-    shutil.rmtree(folder, ignore_errors=True)
+    if shard_size < 1:
+        raise ConfigError(f"data.shard_size: expected at least 1, got {shard_size}")
+    _remove(folder)
     pool = np.flatnonzero(~raw.holdout)
     # A pool sorted by class would sort minibatches and shards by class too.
     pool = pool[rng(seed, "pool order").permutation(len(pool))]
@@ -162,8 +167,12 @@ def load_pool(folder: Path) -> Pool:
 
 
 def load_ids(folder: Path) -> np.ndarray:
-    """The pool's ids alone, [N]."""
-    return _ids(read_table(folder / "pool", ["id"]))
+    """The pool's ids alone, [N].
+
+    Raises:
+        DataError: the data are not prepared.
+    """
+    return _ids(_read(folder / "pool", "id"))
 
 
 def load_holdout(folder: Path, info: DatasetInfo) -> Holdout:
@@ -173,7 +182,7 @@ def load_holdout(folder: Path, info: DatasetInfo) -> Holdout:
         DataError: the file is missing or damaged, or a label is none of ``info.classes``.
     """
     path = folder / "holdout.parquet"
-    table = read_table(path, ["id", "x", "label"])
+    table = _read(path, "id", "x", "label")
     names = np.array(table["label"].to_pylist(), dtype=object)
     labels = pd.Index(info.classes, dtype=object).get_indexer(pd.Index(names, dtype=object)).astype(np.int64)
     if (labels < 0).any():
@@ -182,9 +191,26 @@ def load_holdout(folder: Path, info: DatasetInfo) -> Holdout:
 
 
 def load_truth(folder: Path) -> dict[str, str]:
-    """The pool's hidden labels, id -> class name. For the simulated oracle and the seed set only."""
-    table = read_table(folder / "truth.parquet", ["id", "label"])
+    """The pool's hidden labels, id -> class name. For the simulated oracle and the seed set only.
+
+    Raises:
+        DataError: the data are not prepared.
+    """
+    table = _read(folder / "truth.parquet", "id", "label")
     return dict(zip(table["id"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+
+def _remove(folder: Path) -> None:
+    """Remove the prepared form from ``folder``, and nothing else that somebody may keep there."""
+    for name in ("dataset.json", "holdout.parquet", "truth.parquet"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "pool", ignore_errors=True)
+
+
+def _read(path: Path, *columns: str) -> pa.Table:
+    if not path.exists():
+        raise DataError(f"{path}: file not found; `dvc repro prepare` makes it")
+    return read_table(path, list(columns))
 
 
 def _describe(raw: RawData, pool: np.ndarray) -> DatasetInfo:

@@ -53,6 +53,7 @@ def table(
     observation: Kind = "gaussian",
     trials: Annotated[int, Field(gt=0)] = 1,
     shape: list[Annotated[int, Field(gt=0)]] | None = None,
+    classes: list[str] | None = None,
 ) -> RawData:
     """The rows of a user's file: a pool, and a holdout drawn from the rows whose label is known.
 
@@ -69,10 +70,13 @@ def table(
             ``binomial``: counts out of ``trials``.
         trials: of ``binomial``.
         shape: of one example where it is an image, as [height, width]; by default a row of D numbers.
+        classes: all class names in the order of the model's outputs: for classes that nobody has labelled yet; by
+            default those that occur, as said at ``label``.
 
     Raises:
         DataError: a file is missing or damaged, a column is missing, not of numbers or has gaps, an id is missing or
             occurs twice, or there are no labels to measure on or fewer than two classes.
+        UnknownClassError: a label is not among ``classes``.
         ConfigError: the options contradict each other or the file.
     """
     columns = _Columns(id, label, features)
@@ -89,7 +93,7 @@ def table(
         labels=part.labels,
         holdout=held,
         shape=_shape(shape, part.features.shape[1]),
-        classes=_classes(part, label),
+        classes=_classes(part, label) if classes is None else tuple(classes),
         observation=Observation(kind=observation, trials=trials if observation == "binomial" else 1),
         mean=None if scale is None else 0.0,
         sd=scale,

@@ -15,8 +15,8 @@ from al_dgm.learning.rounds import generative, model_spec
 from al_dgm.models import MODELS
 from al_dgm.registry import build, checked_options, lookup
 
-# What the program passes to constructors, and no user may set.
-_GIVEN = frozenset({"seed", "space", "truth", "classes", "root"})
+# What the program passes to constructors, section by section, and no user may set.
+_GIVEN = {"data": {"seed"}, "model": {"space"}, "labels": {"truth", "classes", "seed", "root"}}
 
 
 def check_components(params: Params, info: DatasetInfo) -> None:
@@ -40,4 +40,4 @@ def check_components(params: Params, info: DatasetInfo) -> None:
 def _check_blocks(choice: Choice, registry: Mapping[str, Callable[..., Any]], path: str) -> None:
     lookup(registry, choice.name, f"{path}.name")
     for name, block in choice.blocks.items():
-        checked_options(lookup(registry, name, path), block or {}, f"{path}.{name}", _GIVEN)
+        checked_options(lookup(registry, name, path), block or {}, f"{path}.{name}", _GIVEN.get(path, ()))

@@ -96,7 +96,8 @@ class Fit:
 
     def __init__(self, model: Model, data: TrainingData, recipe: TrainingParams, seed: int, workers: Workers) -> None:
         self.model, self.data, self.recipe, self.seed, self.workers = model, data, recipe, seed, workers
-        n_labelled, n_unlabelled = len(data.x_labelled), len(data.x_unlabelled)
+        # Weights explain the examples whose likelihood they enter: for a supervised model, the labelled ones.
+        n_labelled, n_unlabelled = len(data.x_labelled), len(data.x_unlabelled) if model.generative else 0
         self.objective = workers.wrap(Objective(model, recipe, n_labelled, n_unlabelled, workers.differentiable_mean))
         self.optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -168,9 +169,11 @@ class Fit:
         p, recipe = self.progress, self.recipe
         if phase(recipe, p.step) != Phase():
             return
-        improved = objective < p.best - recipe.min_improvement
-        p.stale_windows = 0 if improved else p.stale_windows + 1
-        p.best = min(p.best, objective)
+        # The mark moves on improvement only, so that slow progress adds up instead of never counting.
+        if objective < p.best - recipe.min_improvement:
+            p.best, p.stale_windows = objective, 0
+        else:
+            p.stale_windows += 1
 
     def _minibatch(self, step: int) -> Minibatch:
         device = self.data.x_labelled.device

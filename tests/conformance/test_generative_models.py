@@ -55,6 +55,8 @@ def test_the_unlabelled_bound_follows_the_sum_rule(name, kind):
 def test_tempering_scales_the_likelihood_and_the_divergence_but_not_the_prior(name):
     """λ log p(x|·) + log p(y) − w KL: what is left at λ = 0, w = 0 is log p(y) alone."""
     model, x = spec(name).build(0), data()
+    with torch.no_grad():
+        model.encoder.layers[-1].bias.fill_(0.5)  # away from the prior, where there is no divergence to scale
     tempering = type(inspect.signature(model.enumerate).parameters["tempering"].default)
     values = {}
     for likelihood in (0.0, 0.5, 1.0):
@@ -62,6 +64,7 @@ def test_tempering_scales_the_likelihood_and_the_divergence_but_not_the_prior(na
             values[likelihood, latents] = model.class_bounds(x, noise(), S, tempering(likelihood, latents)).bound
     torch.testing.assert_close(values[0, 0], torch.full((B, S, C), -math.log(C)))
     reconstruction, divergence = values[1, 0] - values[0, 0], values[0, 0] - values[0, 1]
+    assert reconstruction.max() < 0 < divergence.min()
     torch.testing.assert_close(values[0.5, 0.5], values[0, 0] + 0.5 * reconstruction - 0.5 * divergence)
     torch.testing.assert_close(values[1, 1], values[0, 0] + reconstruction - divergence)
 

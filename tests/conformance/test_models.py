@@ -172,7 +172,7 @@ def test_terms_and_gradients_stay_finite_on_extreme_inputs(name, kind):
 
 
 @every_model
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_fully_bayesian_models_train(name, seed):
     """200 steps with every weight a distribution, in the recipe of params.yaml: finite, and better than chance."""
     about = spec(name)

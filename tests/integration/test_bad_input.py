@@ -110,10 +110,13 @@ def answers(label):
 def damages_weights(project):
     """Round 1's weights are all NaN."""
     import torch  # noqa: PLC0415
-    from safetensors.torch import load_file, save_file  # noqa: PLC0415
 
-    path = project.layout.round(1) / "model" / "model.safetensors"
-    save_file({name: torch.full_like(value, torch.nan) for name, value in load_file(path).items()}, path)
+    from al_dgm.learning.model_files import load_model, save_model  # noqa: PLC0415
+
+    folder = project.layout.round(1) / "model"
+    model, spec, _ = load_model(folder)
+    model.load_state_dict({name: torch.full_like(value, torch.nan) for name, value in model.state_dict().items()})
+    save_model(folder, spec, model)
 
 
 OWN_DATA = sets(data__name="table", data__table__path="mine.csv", data__table__holdout=0.5)

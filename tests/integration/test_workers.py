@@ -48,8 +48,8 @@ def test_workers_give_the_training_curve_of_one_process(fits, params, tmp_path, 
     assert shared.weight_difference(alone) <= 1e-3
 
 
-def test_a_killed_worker_is_replaced_and_goes_on_from_its_checkpoint(fits, params, tmp_path):
-    """SIGKILL in the midst of a fit: the curve and the weights are those of an undisturbed one, to the last bit."""
+def test_a_killed_worker_is_replaced(fits, params, tmp_path):
+    """SIGKILL once a checkpoint is kept: curve and weights are those of an undisturbed fit, to the last bit."""
     job = fits.digits_job(params, 10 * WINDOW)
     alone = fits.run_fit(job, params.compute, 0, tmp_path)
     with fits.WorkerKiller(lambda: fits.has_checkpoint(tmp_path)) as killer:

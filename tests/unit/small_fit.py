@@ -24,7 +24,7 @@ SPEC = ModelSpec(
 def recipe(steps=20, **options):
     """The shipped recipe, short; every regulariser that it has stays on."""
     small = {"labelled_batch": 4, "unlabelled_batch": 6, "patience": 0}
-    return TRAINING.model_copy(update={"steps": steps, **small, **options})
+    return TRAINING.model_copy(update={"steps": steps} | small | options)
 
 
 def small_data():

@@ -160,6 +160,18 @@ def test_status_shows_the_rounds_and_what_comes_next(project, al_dgm):
     ]
 
 
+def test_status_knows_its_limits(project, al_dgm, monkeypatch):
+    """Without DVC's word it does not claim that all is up to date; while a stage runs it says so."""
+    import al_dgm.cli.status as module  # noqa: PLC0415
+
+    monkeypatch.setattr(module, "next_stage", lambda *_: None)
+    assert al_dgm("status")[1].endswith("every file is there; whether all are up to date could not be asked of DVC\n")
+    monkeypatch.setattr(
+        module, "ask_dvc", lambda _: (None, "'rounds/1/model' is busy, it is being blocked by: (PID 7)")
+    )
+    assert al_dgm("status")[1].endswith("\n\na stage is running now\n")
+
+
 def test_status_says_who_is_waited_for(project, al_dgm):
     """A query that people have half answered is counted, and its file named."""
     project.set("labels.name", "csv")

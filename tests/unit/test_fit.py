@@ -44,20 +44,31 @@ class OnDisk:
         return torch.load(io.BytesIO(self.states[index]), weights_only=True)
 
 
-@pytest.mark.parametrize("start", ["cold", "patient"])
-def test_a_fit_resumed_at_any_window_is_bitwise_the_undisturbed_one(data, start):
-    """Same weights, same averages, same curve; whatever the fresh model's own weights were."""
-    settings = {"patience": 50, "responsibility_end": 0.2} if start == "patient" else {}
-    settings |= {"labelled_batch": 4, "unlabelled_batch": 7}  # passes end in the middle of a window
+# Warm-ups over, and nothing counts as improvement: the first window sets the mark, then three fail to beat it.
+STOPS_EARLY = {
+    "steps": 60,
+    "patience": 3,
+    "min_improvement": 1e6,
+    "latent_warmup": 0.0,
+    "weight_warmup": 0.0,
+    "responsibility_start": 0.0,
+    "responsibility_end": 0.0,
+}
+
+
+@pytest.mark.parametrize("options", [{}, STOPS_EARLY], ids=["all steps", "stopped early"])
+def test_a_fit_resumed_at_any_window_is_bitwise_the_undisturbed_one(data, options):
+    """Same weights, same averages, same curve, same end; whatever the fresh model's own weights were."""
+    settings = recipe(**options, unlabelled_batch=7)  # passes end in the middle of a window
     whole, kept = SPEC.build(0), OnDisk()
-    history = fit(whole, data, recipe(**settings), 1, checkpoints=Checkpoints(kept, seconds=0))
+    history = fit(whole, data, settings, 1, checkpoints=Checkpoints(kept, seconds=0))
     assert [row["step"] for row in history] == [5, 10, 15, 20]
     undisturbed = SPEC.build(0)
-    assert fit(undisturbed, data, recipe(**settings), 1) == history
+    assert fit(undisturbed, data, settings, 1) == history
     assert_same_weights(weights(undisturbed), weights(whole))
     for index in range(4):
         resumed = SPEC.build(99)
-        again = fit(resumed, data, recipe(**settings), 1, checkpoints=Checkpoints(resume=kept.load(index)))
+        again = fit(resumed, data, settings, 1, checkpoints=Checkpoints(resume=kept.load(index)))
         assert again == history
         assert_same_weights(weights(resumed), weights(whole))
 
@@ -158,6 +169,16 @@ def test_a_fit_that_no_longer_improves_stops_after_its_patience(data):
     history = fit(SPEC.build(0), data, recipe(100, **still, **ended), 1)
     assert [row["step"] for row in history] == list(range(5, 40, 5))  # ω is 1 from step 20, then 3 windows
     assert len(fit(SPEC.build(0), data, recipe(100, **{**still, "patience": 0}, **ended), 1)) == 20
+
+
+def test_improvement_is_over_the_best_window_so_far(data):
+    """Not over the last one: an objective that swings back has not improved."""
+    running = Fit(SPEC.build(0), data, recipe(**{**STOPS_EARLY, "min_improvement": 0.5}), 1, Workers())
+    stale = []
+    for objective in (10.0, 8.0, 9.0, 8.2, 7.6, 7.0):
+        running._watch(objective)
+        stale.append(running.progress.stale_windows)
+    assert stale == [0, 0, 1, 2, 3, 0]
 
 
 def test_a_fit_that_improves_goes_on(data):

@@ -7,7 +7,7 @@ import torch
 from small_fit import SPEC, assert_same_weights, recipe, small_data, weights
 
 from al_dgm.learning import fit as fits
-from al_dgm.learning.fit import Workers, fit
+from al_dgm.learning.fit import Fit, Workers, fit
 
 
 @pytest.fixture
@@ -93,3 +93,17 @@ def test_two_workers_train_the_model_that_one_trains(data, sizes):
         assert row == pytest.approx(expected_row, rel=1e-4, abs=1e-4)
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(first.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_each_worker_computes_its_share_of_the_rows(data):
+    """Half of each minibatch, in order; a minibatch that cannot be halved is computed by both."""
+    alone, *halves = (Fit(SPEC.build(0), data, recipe(), 1, workers) for workers in (Workers(), *map(two, range(2))))
+    whole, parts = alone._minibatch(3), [half._minibatch(3) for half in halves]
+    for name in ("x_labelled", "y", "x_unlabelled"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
+    uneven = [Fit(SPEC.build(0), data, recipe(labelled_batch=3), 1, two(rank))._minibatch(3) for rank in range(2)]
+    assert [len(part.y) for part in uneven] == [3, 3]
+
+
+def two(rank):
+    return Workers(rank=rank, size=2)
