@@ -21,7 +21,6 @@ import torch
 from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
 
 from al_dgm.config import ComputeParams
 from al_dgm.distributed.address import check_cluster, cluster_address
@@ -134,16 +133,11 @@ def _worker(config: dict[str, Any]) -> Trained:
         return module
 
     def mean(values: Tensor) -> Tensor:
-        total: Tensor = values.to(get_device())
-        if size > 1:
-            distributed.all_reduce(total)
-            total /= size
-        return total
+        return _mean_over_workers(values.to(get_device())) if size > 1 else values
 
     def differentiable_mean(values: Tensor) -> Tensor:
-        if size > 1:
-            values = differentiable_all_reduce(values) / size
-        return values
+        apply: Callable[[Tensor], Tensor] = _MeanOverWorkers.apply
+        return apply(values) if size > 1 else values
 
     def save(state: State) -> None:
         # Every worker reports, as Ray requires; the state is the same on all, so one of them brings it.
@@ -159,6 +153,28 @@ def _worker(config: dict[str, Any]) -> Trained:
             resume = _load_state(Path(folder) / STATE)
     checkpoints = Checkpoints(save, config["compute"].checkpoint_seconds, resume)
     return _fit(job, get_device(), Workers(rank, size, wrap, mean, differentiable_mean), checkpoints)
+
+
+class _MeanOverWorkers(torch.autograd.Function):
+    """M = (1/R) Σ_r m_r over R workers, with its gradient: every worker's loss depends on every m_r through M.
+
+    Worker r's share is ∂(Σ_k L_k)/∂m_r = (1/R) Σ_k ∂L_k/∂M, again a mean over the workers.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004 - nothing to keep for the gradient
+        return _mean_over_workers(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        return _mean_over_workers(gradients[0])
+
+
+def _mean_over_workers(values: Tensor) -> Tensor:
+    total = values.detach().clone()
+    distributed.all_reduce(total)
+    total /= distributed.get_world_size()
+    return total
 
 
 def _fit(job: TrainingJob, device: torch.device, workers: Workers, checkpoints: Checkpoints) -> Trained:
