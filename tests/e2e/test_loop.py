@@ -13,7 +13,7 @@ def labels(copy: WorkingCopy, k: int) -> pd.DataFrame:
 
 
 def test_rounds_are_cached_added_and_reused(working_copy: WorkingCopy):
-    """Nothing changed: nothing runs. One more round: only that. Another acquisition: the start comes from the cache."""
+    """Nothing changed: nothing runs. One more round: only that. Another acquisition: the start is reused."""
     ran = working_copy.stages_run("dvc", "repro")
     assert ran == [
         "prepare",
@@ -35,7 +35,7 @@ def test_rounds_are_cached_added_and_reused(working_copy: WorkingCopy):
     ran = working_copy.stages_run("dvc", "repro", "label@1")
     assert ran == ["acquire@1", "label@1"]
 
-    working_copy.set(acquisition__name="bald", compute__checkpoint_seconds=1.0)
+    working_copy.set(acquisition__name="bald", acquisition__selector__power__beta=3.0, compute__checkpoint_seconds=1.0)
     assert working_copy.stages_run("dvc", "repro") == []
 
 
