@@ -18,29 +18,38 @@ from al_dgm.learning.labels import pending
 from al_dgm.learning.layout import Layout
 from al_dgm.learning.outcome import read_metrics
 
-HEADER = ("round", "trained", "queried", "labelled", "labels", "accuracy")
+HEADER = ("round", "trained", "on labels", "accuracy", "queried", "labelled", "labels then")
 
 
 @dataclass(frozen=True)
 class RoundState:
-    """What there is of one round; ``labels`` counts the labelled examples so far, None before this round has them."""
+    """What there is of one round, None or false for what is not there yet.
+
+    Attributes:
+        number: k.
+        trained_on: how many labels its model was trained on.
+        accuracy: of that model.
+        queried: whether it has chosen what to ask.
+        labels: how many examples are labelled after its query was answered.
+    """
 
     number: int
-    trained: bool
+    trained_on: int | None
+    accuracy: float | None
     queried: bool
     labels: int | None
-    accuracy: float | None
 
     def row(self, stages: Collection[str]) -> tuple[str, ...]:
         """As text, in the order of `HEADER`; ``-`` for what is none of the loop's ``stages``."""
         k = self.number
         return (
             str(k),
-            _cell(self.trained, f"train@{k}" in stages),
+            _cell(self.trained_on is not None, f"train@{k}" in stages),
+            "" if self.trained_on is None else str(self.trained_on),
+            "" if self.accuracy is None else f"{self.accuracy:.4f}",
             _cell(self.queried, f"acquire@{k}" in stages),
             _cell(self.labels is not None, k == 0 or f"label@{k}" in stages),
             "" if self.labels is None else str(self.labels),
-            "" if self.accuracy is None else f"{self.accuracy:.4f}",
         )
 
 
@@ -55,10 +64,10 @@ def round_state(layout: Layout, k: int) -> RoundState:
     ledger = folder / "labels.parquet"
     return RoundState(
         number=k,
-        trained=metrics is not None,
+        trained_on=None if metrics is None else int(metrics["labels"]),
+        accuracy=None if metrics is None else float(metrics["accuracy"]),
         queried=(folder / "query.parquet").exists(),
         labels=count(read_ledger(ledger)) if ledger.exists() else None,
-        accuracy=None if metrics is None else float(metrics["accuracy"]),
     )
 
 
@@ -68,7 +77,7 @@ def describe(layout: Layout) -> str:
     states = [round_state(layout, k) for k in range(len(rounds.trainings) + 1)]
     stale, reason = ask_dvc(layout)
     following = next_stage(layout, rounds, states, stale)
-    trained, labels = sum(state.trained for state in states), max(state.labels or 0 for state in states)
+    trained, labels = sum(state.trained_on is not None for state in states), max(state.labels or 0 for state in states)
     strategy = f"{params.data.name}, {params.model.name}, {params.acquisition.name}"
     lines = [
         f"{strategy}: {trained} of {len(rounds.trainings)} rounds trained, {labels} labels",
@@ -102,7 +111,11 @@ def next_stage(layout: Layout, rounds: Rounds, states: list[RoundState], stale: 
     }
     for state in states[1:]:
         k = state.number
-        done |= {f"train@{k}": state.trained, f"acquire@{k}": state.queried, f"label@{k}": state.labels is not None}
+        done |= {
+            f"train@{k}": state.trained_on is not None,
+            f"acquire@{k}": state.queried,
+            f"label@{k}": state.labels is not None,
+        }
     return next((stage for stage in stages(rounds) if not done[stage]), None)
 
 

@@ -150,11 +150,11 @@ def test_status_shows_the_rounds_and_what_comes_next(project, al_dgm):
     assert out.splitlines() == [
         "half_moons, m2, bald: 1 of 3 rounds trained, 6 labels",
         "",
-        "round  trained  queried  labelled  labels  accuracy",
-        "    0        -        -       yes       6",
-        "    1      yes      yes        no            0.7500",
-        "    2       no       no        no",
-        "    3       no        -         -",
+        "round  trained  on labels  accuracy  queried  labelled  labels then",
+        "    0        -                             -       yes            6",
+        "    1      yes          6    0.7500      yes        no",
+        "    2       no                            no        no",
+        "    3       no                             -         -",
         "",
         "next `dvc repro`: goes on with label@1",
     ]
