@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -33,19 +32,13 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     if not path.exists():
         raise DataError(f"{path}: file not found")
     try:
-        table = pq.read_table(path)
+        dataset = pq.ParquetDataset(path)
+        missing = [name for name in columns or [] if name not in dataset.schema.names]
+        if missing:
+            raise DataError(f"{path}: expected columns {columns}, got {dataset.schema.names}")
+        return dataset.read(columns=columns)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: expected a Parquet file, got: {str(error).splitlines()[0]}") from None
-    missing = [name for name in columns or [] if name not in table.column_names]
-    if missing:
-        raise DataError(f"{path}: expected columns {columns}, got {table.column_names}")
-    return table.select(columns) if columns else table
-
-
-def read_frame(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """`read_table` as a pandas frame."""
-    frame: pd.DataFrame = read_table(path, columns).to_pandas()
-    return frame
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

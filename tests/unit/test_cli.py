@@ -12,7 +12,7 @@ from al_dgm.cli.doctor import CHECKS, Level, examine
 from al_dgm.cli.finding import warn
 from al_dgm.cli.machine import disk, packages, ray, shared_memory
 from al_dgm.config import load_rounds
-from al_dgm.files import read_frame, write_table
+from al_dgm.files import read_table, write_table
 from al_dgm.labelling.ledger import read_ledger, write_ledger
 from al_dgm.learning.labels import label_round
 
@@ -268,7 +268,7 @@ def without_data(project):
 
 
 def with_one_id_twice(project):
-    frame = read_frame(project.layout.prepared / "pool" / "00000.parquet")
+    frame = read_table(project.layout.prepared / "pool" / "00000.parquet").to_pandas()
     shard = project.layout.prepared / "pool" / "00001.parquet"
     table = __import__("pyarrow.parquet").parquet.read_table(shard)
     ids = [frame["id"][0], *table["id"].to_pylist()[1:]]
