@@ -9,7 +9,8 @@ another acquisition function; and back with the first one. Rows:
 
 Parts: `dvc` is wall clock outside the stages' commands; `start and imports` ends when the stage's own clock starts
 (measured alone for train and label); `files` is the rest of the stage's work; `ray import` happens within the fit's
-seconds and is taken out of them; `tracking` is the rest of the training command: MLflow's import, and logging.
+seconds and is taken out of them; `tracking` is the rest of the training command, which waits until the round is shown
+(MLflow's import and the opening of its store happen in a process of their own while the model is trained).
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def measure(copy: WorkingCopy, rounds: int, acquisition: str) -> list[dict[str, 
     overhead = sum(row["seconds"] for row in parts if row["part"] not in {"fit", "score", "measure"})
     parts.append({"stage": "all", "part": "overhead", "seconds": overhead})
     parts.append({"stage": "once", "part": "dvc start", "seconds": idle["seconds"]})
-    parts.append({"stage": "once", "part": "mlflow import, within tracking", "seconds": start["mlflow"]})
+    parts.append({"stage": "once", "part": "mlflow import, meanwhile", "seconds": start["mlflow"]})
     copy.add_round()
     runs = [whole, idle, run(copy, "one more round")]
     other = OTHER.get(acquisition, "bald")

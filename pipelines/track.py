@@ -1,16 +1,26 @@
-"""Not a stage: how the stages `train` and `report` show the loop in MLflow."""
+"""Not a stage: how the stages `train` and `report` show the loop in MLflow.
+
+MLflow takes seconds to import and to open its store. A training therefore starts a process that does so meanwhile,
+shows the earlier rounds, and waits for the word that this one is trained: `python -m pipelines.track --round K`.
+"""
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from al_dgm.config import Params
-from al_dgm.errors import TrackingError
+from al_dgm.config import Params, load_params
+from al_dgm.errors import one_line_errors
 from al_dgm.learning.layout import Layout
 from al_dgm.tracking.address import check_reachable, default_artifact_location, default_uri
+from al_dgm.tracking.base import Tracker
 from al_dgm.tracking.rounds import sync
+from pipelines import parse_round
+
+TRAINED = "trained\n"
 
 
 def check_tracking(params: Params, layout: Layout) -> None:
@@ -23,18 +33,47 @@ def track(params: Params, layout: Layout, upto: int, files: Sequence[Path] = ())
     """Mirror rounds 1 to ``upto``, and ``files``, into MLflow."""
     if not params.tracking.enabled:
         return
-    from al_dgm.tracking.mlflow import MlflowTracker
-
-    uri = default_uri(layout.home)
-    tracker = MlflowTracker(uri, params.tracking.experiment, default_artifact_location(uri, layout.home))
+    tracker = open_tracker(params, layout)
     sync(tracker, params, layout.rounds, upto)
     tracker.log_files(files)
     tracker.close()
 
 
-def track_if_possible(params: Params, layout: Layout, upto: int) -> None:
-    """`track`, but a server that died meanwhile is no reason to lose a trained model: a later round shows this one."""
-    try:
-        track(params, layout, upto)
-    except TrackingError as error:
-        print(f"al-dgm: warning: round {upto} is kept but not shown in MLflow yet: {error}", file=sys.stderr)
+def open_tracker(params: Params, layout: Layout) -> Tracker:
+    """The experiment that params.yaml names, in the store that the environment names."""
+    from al_dgm.tracking.mlflow import MlflowTracker
+
+    uri = default_uri(layout.home)
+    return MlflowTracker(uri, params.tracking.experiment, default_artifact_location(uri, layout.home))
+
+
+@contextmanager
+def tracked(params: Params, k: int) -> Iterator[None]:
+    """Show round k in MLflow once what is done in this context is done.
+
+    A server that dies meanwhile is no reason to lose a trained model: a later round, or the report, shows this one.
+    """
+    if not params.tracking.enabled:
+        yield
+        return
+    command = [sys.executable, "-m", "pipelines.track", "--round", str(k)]
+    # Leaving this block closes the pipe, which ends a tracker that was given no word, and waits for it.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as tracker:  # noqa: S603 - our own interpreter
+        yield
+        tracker.communicate(TRAINED)
+    if tracker.returncode:
+        print(f"al-dgm: warning: round {k} is kept but not shown in MLflow yet", file=sys.stderr)
+
+
+def main() -> None:
+    """Show the rounds before round k; and k itself when standard input says that it is trained."""
+    k, params, layout = parse_round(__doc__), load_params(), Layout.here()
+    tracker = open_tracker(params, layout)
+    sync(tracker, params, layout.rounds, k - 1)
+    if sys.stdin.readline() == TRAINED:
+        sync(tracker, params, layout.rounds, k)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -13,7 +13,7 @@ def main() -> None:
     from al_dgm.data.prepared import load_info
     from al_dgm.distributed.address import check_cluster
     from al_dgm.learning.layout import Layout
-    from pipelines.track import check_tracking, track_if_possible
+    from pipelines.track import check_tracking, tracked
 
     # What can be refused is refused at once: before torch is loaded, and before an hour of training.
     layout = Layout.here()
@@ -21,14 +21,14 @@ def main() -> None:
     if params.compute.workers:
         check_cluster()
     info = load_info(layout.prepared)
-    from al_dgm.learning.components import check_components
+    with tracked(params, k):
+        from al_dgm.learning.components import check_components
 
-    check_components(params, info)
-    from al_dgm.distributed.train import train
-    from al_dgm.learning.rounds import train_round
+        check_components(params, info)
+        from al_dgm.distributed.train import train
+        from al_dgm.learning.rounds import train_round
 
-    train_round(params, layout, k, train)
-    track_if_possible(params, layout, upto=k)
+        train_round(params, layout, k, train)
 
 
 if __name__ == "__main__":
