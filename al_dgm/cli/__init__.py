@@ -96,6 +96,7 @@ def report() -> None:
     layout = Layout.here()
     print_report(layout.report)
     print(f"\nMLflow: {ui_command(default_uri(layout.home))}")
+    print("        there: Model training (top left), the experiment, its chart view: strategies over labels")
 
 
 @app.command()

@@ -215,7 +215,7 @@ def test_report_prints_the_report_and_how_to_open_mlflow(project, al_dgm):
     code, out, err = al_dgm("report")
     assert (code, err) == (0, "")
     assert "75.0%" in out
-    assert out.splitlines()[-1].startswith("MLflow: MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui")
+    assert out.splitlines()[-2].startswith("MLflow: MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui")
 
 
 def test_an_unknown_data_set_cannot_be_fetched(al_dgm):
