@@ -92,7 +92,7 @@ class Project:
 
 def make_project(folder: Path) -> Project:
     """Prepared data, the seed set, and round 1 as far as its query; its model's files are left to `add_model`."""
-    folder.mkdir(parents=True)
+    (folder / "data" / "raw").mkdir(parents=True)
     shutil.copy(PROJECT / "dvc.yaml", folder)
     shutil.copy(PROJECT / "params.yaml", folder)
     project = Project(folder)

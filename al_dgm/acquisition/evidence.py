@@ -52,15 +52,6 @@ class Moments:
         self.sum_entropy += torch.special.entr(p).sum(-1)
         self.samples += 1
 
-    def merge_samples(self, other: Moments) -> Moments:
-        """The moments of the same examples over both sets of weight samples."""
-        return Moments(
-            self.sum_p + other.sum_p,
-            self.sum_p2 + other.sum_p2,
-            self.sum_entropy + other.sum_entropy,
-            self.samples + other.samples,
-        )
-
     @property
     def mean_p(self) -> Tensor:
         """The predictive distribution p(y | x) = (1/K) Σ_k p(y | x, W_k), [N, C]."""

@@ -86,14 +86,6 @@ def test_elbo_asks_for_what_is_explained_worst():
     assert SCORES["elbo"]()(Evidence(examples=2, bound=torch.tensor([-10.0, -3.0]))).tolist() == [10.0, 3.0]
 
 
-def test_moments_of_parts_of_the_samples_merge_to_the_whole():
-    log_p = random_samples()
-    merged, whole = moments_of(log_p[:2]).merge_samples(moments_of(log_p[2:])), moments_of(log_p)
-    assert merged.samples == whole.samples == K
-    for name in ("sum_p", "sum_p2", "sum_entropy"):
-        torch.testing.assert_close(getattr(merged, name), getattr(whole, name), rtol=1e-14, atol=1e-14)
-
-
 def test_moments_of_shards_are_bitwise_rows_of_the_whole():
     """Each example's sums depend on nothing else, so a pool may be cut anywhere."""
     log_p = random_samples(examples=101)

@@ -58,6 +58,7 @@ def working_copy(tmp_path: Path) -> WorkingCopy:
     for name in ("dvc.yaml", "params.yaml", "rounds.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(PROJECT / name, folder / name)
     shutil.copytree(PROJECT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "config.local"))
+    shutil.copytree(PROJECT / "data/raw", folder / "data/raw", ignore=lambda _, names: set(names) - {"README.md"})
     (folder / "pipelines").symlink_to(PROJECT / "pipelines")
     copy = WorkingCopy(folder)
     copy.set(training__steps=50, prediction__weight_samples=2, tracking__enabled=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pandas as pd
@@ -37,6 +38,19 @@ def test_rounds_are_cached_added_and_reused(working_copy: WorkingCopy):
 
     working_copy.set(acquisition__name="bald", acquisition__selector__power__beta=3.0, compute__checkpoint_seconds=1.0)
     assert working_copy.stages_run("dvc", "repro") == []
+
+
+def test_a_changed_table_is_prepared_anew(working_copy: WorkingCopy):
+    """A row more in a user's file: one example more, without being asked for. Nothing more: nothing runs."""
+    file = working_copy.folder / "data/raw/table.csv"
+    file.write_text("height,weight,label\n" + "".join(f"{i},{i % 7},{'ab'[i % 2]}\n" for i in range(40)))
+    working_copy.set(data__name="table")
+    assert working_copy.stages_run("dvc", "repro", "prepare") == ["prepare"]
+    assert working_copy.stages_run("dvc", "repro", "prepare") == []
+    with file.open("a") as table:
+        table.write("40,3,\n")
+    assert working_copy.stages_run("dvc", "repro", "prepare") == ["prepare"]
+    assert json.loads((working_copy.folder / "data/prepared/dataset.json").read_text())["examples"] == 33
 
 
 def test_people_answer_in_their_own_time(working_copy: WorkingCopy):
