@@ -29,6 +29,7 @@ from common import (
     paired_interval,
     parser,
     report,
+    results_by,
     run_units,
     with_changes,
 )
@@ -129,13 +130,12 @@ def read_curves(units: Sequence[Unit], raw: RawFile) -> tuple[dict[str, dict[int
     """(acquisition -> seed -> curve, as far as it is done; acquisition -> seeds whose fit failed)."""
     curves: dict[str, dict[int, Curve]] = {}
     failed: dict[str, set[int]] = {}
-    for unit in units:
-        name, seed, labels = (unit.setting[key] for key in ("acquisition", "seed", "labels"))
-        result = raw.results.get(unit.key, {})
-        if "failure" in result:
+    for (name, seed), results in results_by(units, raw, "acquisition", "seed", "labels").items():
+        curves.setdefault(name, {})[seed] = {
+            k: result["accuracy"] for k, result in results.items() if "accuracy" in result
+        }
+        if any("failure" in result for result in results.values()):
             failed.setdefault(name, set()).add(seed)
-        elif result:
-            curves.setdefault(name, {}).setdefault(seed, {})[labels] = result["accuracy"]
     return curves, failed
 
 

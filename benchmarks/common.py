@@ -202,6 +202,16 @@ class RawFile:
         self.results[unit.key] = result
 
 
+def results_by(units: Sequence[Unit], raw: RawFile, *names: str) -> dict[tuple[Any, ...], dict[Any, Result]]:
+    """The results of ``units`` that are done: values of all ``names`` but the last -> value of the last -> result."""
+    found: dict[tuple[Any, ...], dict[Any, Result]] = {}
+    for unit in units:
+        if unit.key in raw.results:
+            *group, member = (unit.setting[name] for name in names)
+            found.setdefault(tuple(group), {})[member] = raw.results[unit.key]
+    return found
+
+
 Work = Callable[[Setting, Sequence[Result]], Result]  # (setting, results of the units before it) -> result
 
 

@@ -30,6 +30,7 @@ from common import (
     paired_interval,
     parser,
     report,
+    results_by,
     run_units,
     with_changes,
 )
@@ -131,11 +132,10 @@ def make_units(params: Params, seeds: int, labels: Sequence[int], variants: Sequ
 
 def make_rows(units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
     """Statistics over the seeds that are done."""
-    found: dict[tuple[str, int], dict[int, float]] = {}
-    for unit in units:
-        if "accuracy" in (result := raw.results.get(unit.key, {})):
-            variant, labels, seed = (unit.setting[name] for name in ("variant", "labels", "seed"))
-            found.setdefault((variant, labels), {})[seed] = result["accuracy"]
+    found = {
+        group: {seed: result["accuracy"] for seed, result in results.items() if "accuracy" in result}
+        for group, results in results_by(units, raw, "variant", "labels", "seed").items()
+    }
     rows = []
     for (variant, labels), ours in found.items():
         mean, sd = mean_and_sd(list(ours.values()))

@@ -26,6 +26,7 @@ from common import (
     mean_and_sd,
     parser,
     report,
+    results_by,
     run_units,
     with_changes,
 )
@@ -105,12 +106,10 @@ def make_units(params: Params, seeds: int, labels: Sequence[int], methods: Seque
 
 def make_rows(units: Sequence[Unit], raw: RawFile) -> list[dict[str, object]]:
     """Mean and standard deviation over the seeds that are done; failed fits are counted where there are any."""
-    found: dict[tuple[str, int], list[Result]] = {}
-    for unit in units:
-        if unit.key in raw.results:
-            found.setdefault((unit.setting["method"], unit.setting["labels"]), []).append(raw.results[unit.key])
+    found = results_by(units, raw, "method", "labels", "seed")
     rows = []
-    for (method, labels), results in sorted(found.items(), key=lambda item: (METHODS.index(item[0][0]), item[0][1])):
+    for method, labels in sorted(found, key=lambda group: (METHODS.index(group[0]), group[1])):
+        results = found[method, labels].values()
         accuracies = [result["accuracy"] for result in results if "failure" not in result]
         mean, sd = mean_and_sd(accuracies) if accuracies else (None, None)
         row = {"method": method, "labels": labels, "mean": mean, "sd": sd, "n": len(accuracies)}

@@ -170,6 +170,16 @@ def test_two_jobs_overlap_but_keep_the_order_of_a_chain(common, tmp_path):
     assert second["earlier"] == 1
 
 
+def test_results_are_found_by_setting(common, tmp_path):
+    """Units of other settings, and those that are not done, are left out."""
+    units = [common.Unit({"n": n, "seed": seed}) for n in (1, 2) for seed in (0, 1)]
+    raw = common.RawFile(tmp_path / "raw.jsonl")
+    for unit in (*units[:3], common.Unit({"n": 9, "seed": 0})):
+        raw.append(unit, {"value": 10 * unit.setting["n"] + unit.setting["seed"]}, 1.0, "abc")
+    found = common.results_by(units, raw, "n", "seed")
+    assert found == {(1,): {0: {"value": 10}, 1: {"value": 11}}, (2,): {0: {"value": 20}}}
+
+
 def test_the_digest_sees_what_decides_and_nothing_else(common):
     """Options of the model in use count, those of a model that is not used do not."""
     params = load_params(ROOT / "params.yaml")
