@@ -97,7 +97,8 @@ class Fit:
     def __init__(self, model: Model, data: TrainingData, recipe: TrainingParams, seed: int, workers: Workers) -> None:
         self.model, self.data, self.recipe, self.seed, self.workers = model, data, recipe, seed, workers
         # Weights explain the examples whose likelihood they enter: for a supervised model, the labelled ones.
-        n_labelled, n_unlabelled = len(data.x_labelled), len(data.x_unlabelled) if model.generative else 0
+        n_labelled = len(data.x_labelled)
+        n_unlabelled = len(data.x_unlabelled) if model.generative and recipe.unlabelled_batch else 0
         self.objective = workers.wrap(Objective(model, recipe, n_labelled, n_unlabelled, workers.differentiable_mean))
         self.optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}

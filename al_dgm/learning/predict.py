@@ -6,7 +6,7 @@ noise is common to all examples (`CommonNoise`), so what is predicted for one do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -27,22 +27,38 @@ def weight_samples(model: Model, params: PredictionParams, seed: int) -> Iterato
 
 
 @torch.no_grad()
-def log_predictive(model: Model, x: Tensor, params: PredictionParams, seed: int) -> Tensor:
-    """log p(y | x, W) for the weights in use, [N, C], in minibatches."""
+def log_predictive(model: Model, x: Tensor, params: PredictionParams, seed: int, *bayes: Tensor) -> Tensor:
+    """log p(y | x, W) for the weights in use, [N, C], in minibatches; ``bayes`` is what `log_bayes` gave, if it did."""
     device = next(model.parameters()).device
-    return torch.cat(
-        [
-            model.log_predictive(part.to(device), _common_noise(seed, device), params.latent_samples)
-            for part in x.split(params.batch_size)
-        ]
-    )
+
+    def predict(x: Tensor, *bayes: Tensor) -> Tensor:
+        return model.log_predictive(x.to(device), _common_noise(seed, device), params.latent_samples, *bayes)
+
+    return _in_minibatches(predict, params.batch_size, x, *bayes)
+
+
+@torch.no_grad()
+def log_bayes(model: Model, x: Tensor, params: PredictionParams, seed: int) -> tuple[Tensor, ...]:
+    """The part of `log_predictive` that comes from the bounds, ([N, C],); () for a model that predicts without it."""
+    if not isinstance(model, DeepGenerativeModel) or model.prediction == "classifier":
+        return ()
+    generative, device = model, next(model.parameters()).device
+
+    def bayes(x: Tensor) -> Tensor:
+        return generative.log_bayes(x.to(device), _common_noise(seed, device), params.latent_samples)
+
+    return (_in_minibatches(bayes, params.batch_size, x),)
 
 
 def predictive_moments(model: Model, x: Tensor, classes: int, params: PredictionParams, seed: int) -> Moments:
     """Sums over weight samples of p(y | x, W), its square and its entropy, for x [N, D]."""
-    moments = Moments.zeros(len(x), classes)
+    moments, bayes = Moments.zeros(len(x), classes), None
+    if isinstance(model, DeepGenerativeModel) and model.bayes_has_point_weights:
+        with mean_weights(model):  # the bounds are most of the cost, and the same for every weight sample
+            bayes = log_bayes(model, x, params, seed)
     for _ in weight_samples(model, params, seed):
-        moments.add(log_predictive(model, x, params, seed))
+        own = log_bayes(model, x, params, seed) if bayes is None else bayes
+        moments.add(log_predictive(model, x, params, seed, *own))
     return moments
 
 
@@ -53,13 +69,18 @@ def expected_elbo(model: DeepGenerativeModel, x: Tensor, params: PredictionParam
     x is drawn as in training (binarised, for a Bernoulli model), with thresholds common to all examples.
     """
     device = next(model.parameters()).device
-    parts = []
+
+    def elbo(x: Tensor) -> Tensor:
+        noise = _common_noise(seed, device)
+        return model.elbo(model.space.observation.draw(x.to(device), noise), noise, params.latent_samples)
+
     with mean_weights(model):
-        for part in x.split(params.batch_size):
-            noise = _common_noise(seed, device)
-            observed = model.space.observation.draw(part.to(device), noise)
-            parts.append(model.elbo(observed, noise, params.latent_samples))
-    return torch.cat(parts).cpu()
+        return _in_minibatches(elbo, params.batch_size, x).cpu()
+
+
+def _in_minibatches(function: Callable[..., Tensor], size: int, *tensors: Tensor) -> Tensor:
+    """``function`` of ``size`` rows at a time of all ``tensors``."""
+    return torch.cat([function(*parts) for parts in zip(*(tensor.split(size) for tensor in tensors), strict=True)])
 
 
 def _common_noise(seed: int, device: torch.device) -> CommonNoise:

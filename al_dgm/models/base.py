@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from al_dgm.errors import ConfigError
 from al_dgm.models.observation import Observation
-from al_dgm.nn.bayesian import mean_weights
+from al_dgm.nn.bayesian import bayesian_layers, mean_weights
 from al_dgm.nn.noise import Noise
 from al_dgm.objectives.bounds import log_mean_exp, unlabelled_bound
 from al_dgm.objectives.densities import (
@@ -186,20 +186,36 @@ class DeepGenerativeModel(Model):
         terms = self.class_bounds(x, noise, samples)
         return unlabelled_bound(terms.bound, terms.log_q)
 
-    def log_predictive(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
+    def log_bayes(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
+        """log p(y|x) ∝ mean_s L_s(x, y), the model's own posterior as far as the bounds are tight; [B, C].
+
+        Of Bernoulli data x is the grey value itself, not a draw: the likelihood is linear in x, so this is a bound on
+        the expected log-evidence of the draws, by one q(z | x, y) for all of them.
+        """
+        terms = self.class_bounds(x, noise, samples, Tempering(self.likelihood_weight))
+        return F.log_softmax(terms.bound.mean(1), dim=-1)
+
+    @property
+    def bayes_has_point_weights(self) -> bool:
+        """Whether `log_bayes` is the same for every weight sample: only the classifier's weights are drawn."""
+        return all(name.startswith("classifier.") for name in bayesian_layers(self))
+
+    def log_predictive(self, x: Tensor, noise: Noise, samples: int, log_bayes: Tensor | None = None) -> Tensor:
         """log p(y | x), [B, C], by the way that ``prediction`` names.
 
         * ``classifier``: log mean_s q(y | a_s, x)
-        * ``bayes``: p(y|x) ∝ exp mean_s L_s(x, y), the model's own posterior as far as the bounds are tight
+        * ``bayes``: `log_bayes`, which need not be computed again where it is given
         * ``both``: the normalised geometric mean of the two
         """
         if self.prediction == "classifier":
-            return log_mean_exp(self.classify(x, noise, samples), dim=1)
-        terms = self.class_bounds(x, noise, samples, Tempering(self.likelihood_weight))
-        bayes = F.log_softmax(terms.bound.mean(1), dim=-1)
+            return self._log_classifier(x, noise, samples)
+        bayes = self.log_bayes(x, noise, samples) if log_bayes is None else log_bayes
         if self.prediction == "bayes":
             return bayes
-        return F.log_softmax(0.5 * (log_mean_exp(terms.log_q, dim=1) + bayes), dim=-1)
+        return F.log_softmax(0.5 * (self._log_classifier(x, noise, samples) + bayes), dim=-1)
+
+    def _log_classifier(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
+        return log_mean_exp(self.classify(x, noise, samples), dim=1)
 
     def labelled_terms(self, x: Tensor, y: Tensor, noise: Noise, latents: float = 1.0) -> dict[str, Tensor]:
         """J(x, y) and E_{q(a|x)}[−log q(y | a, x)]: the expectation of the logarithm, not the other way round."""
@@ -224,7 +240,7 @@ class DeepGenerativeModel(Model):
         log_q = terms.log_q if omega == 1 else omega * terms.log_q + (1 - omega) * terms.log_q.detach()
         result = {"bound": unlabelled_bound(terms.bound, log_q), "q": log_mean_exp(terms.log_q, dim=1).exp()}
         if settings.adversarial_radius:
-            result["adversarial"] = self._adversarial_divergence(x, noise, settings.adversarial_radius)
+            result["adversarial"] = self._adversarial_divergence(observed, noise, settings.adversarial_radius)
         return result
 
     def _adversarial_divergence(self, x: Tensor, noise: Noise, radius: float) -> Tensor:

@@ -10,6 +10,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.quasirandom import SobolEngine
+
+EDGE = 1e-9  # a point at 0 or 1 would be infinitely far out
 
 
 class Noise(Protocol):
@@ -58,16 +61,24 @@ class BatchNoise:
 class CommonNoise:
     """Prediction noise: the same numbers for every example (common random numbers).
 
-    What is predicted for an example then does not depend on the minibatch or the worker it was scored in, and the
-    differences between examples are free of sampling noise. Make a new one, from the same seed, for each minibatch.
+    What is predicted for an example then does not depend on the minibatch or the worker it was scored in. Make a new
+    one, from the same seed, for each minibatch. An error in common does not average out over examples, so the S latent
+    samples [B, S, ..., Z] are a scrambled Sobol' sequence in Z dimensions, which is unbiased (Owen 1997) and fills the
+    space: 16 of its points estimate the difference between two classes' bounds better than 50 independent ones.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
         self._generator = generator
 
     def normal(self, shape: torch.Size) -> Tensor:
-        """N(0, 1) draws of shape [1, ...], one set for all examples."""
-        return torch.randn((1, *shape[1:]), generator=self._generator, device=self._generator.device)
+        """N(0, 1) draws for ``shape`` [B, S, ..., Z]: [1, S, 1, ..., Z], one set for all examples and classes."""
+        samples, dimensions, between = shape[1], shape[-1], [1] * (len(shape) - 3)
+        seed = int(torch.randint(2**31, (), generator=self._generator, device=self._generator.device))
+        points = SobolEngine(dimensions, scramble=True, seed=seed).draw(samples, dtype=torch.float64)
+        # Without another order, two draws of one model would walk through their spaces together.
+        order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
+        normal: Tensor = torch.special.ndtri(points[order].clamp(EDGE, 1 - EDGE))
+        return normal.to(self._generator.device, torch.float32).view(1, samples, *between, dimensions)
 
     def uniform(self, shape: torch.Size) -> Tensor:
         """U[0, 1) draws of shape [1, ...], one set for all examples."""

@@ -200,11 +200,10 @@ def test_the_bayes_classifier_is_the_posterior_of_the_class(case, x):
 def test_both_ways_of_predicting_are_averaged_as_logarithms(case, x):
     """`both` is the normalised geometric mean of `classifier` and `bayes` on the same draws."""
     model = copy.deepcopy(case.model)
-    terms = model.class_bounds(x, noise(), 5)
+    bayes = model.log_bayes(x, noise(), 5)
     model.prediction = "both"
-    bayes = terms.bound.mean(1).log_softmax(-1)
-    mixed = (0.5 * (log_mean_exp(terms.log_q, dim=1) + bayes)).log_softmax(-1)
-    torch.testing.assert_close(model.log_predictive(x, noise(), 5), mixed)
+    mixed = (0.5 * (log_mean_exp(model.classify(x, noise(), 5), dim=1) + bayes)).log_softmax(-1)
+    torch.testing.assert_close(model.log_predictive(x, noise(), 5, bayes), mixed)
 
 
 def test_a_wrong_encoder_loses_exactly_its_divergence():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy import stats
 from torch import distributions as dist
 from torch import nn
 
@@ -172,6 +173,27 @@ def test_workers_share_one_stream_of_training_noise():
     whole = BatchNoise(generator(0)).normal(torch.Size([6, 2]))
     parts = [BatchNoise(generator(0), rank, 2).normal(torch.Size([3, 2])) for rank in range(2)]
     assert torch.equal(torch.cat(parts), whole)
+
+
+def common_draws(seeds, *shapes):
+    """Draws of ``shapes`` from one noise per seed, each [seeds, *shape without its first dimension]."""
+    noises = [CommonNoise(generator(seed)) for seed in range(seeds)]
+    return [torch.cat([noise.normal(torch.Size(shape)) for noise in noises]) for shape in shapes]
+
+
+def test_common_noise_is_standard_normal_and_two_draws_are_independent():
+    """Over seeds: every point of the sequence in every dimension, and the products of two draws' points."""
+    first, second = common_draws(1000, (7, 4, 2), (7, 4, 2))
+    for draws in (first[:, s, d] for s in range(4) for d in range(2)):
+        assert stats.kstest(draws.numpy(), "norm").pvalue > 1e-3
+    products = (first[..., None] * second[..., None, :]).mean(0)  # sd of a product of independent normals is 1
+    assert products.abs().max() < 4.5 / math.sqrt(1000)
+
+
+def test_common_noise_fills_the_space():
+    """The mean of Σ_d z_d over 16 points in 10 dimensions: of independent draws it has variance 10/16."""
+    (draws,) = common_draws(300, (7, 16, 10))
+    assert draws.sum(-1).mean(1).var() < 0.2 * 10 / 16
 
 
 def test_common_noise_is_the_same_for_every_example():

@@ -16,7 +16,7 @@ from al_dgm.nn.noise import BatchNoise, generator
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 B, C, D, S = 6, 3, 8, 4
 KINDS = ("bernoulli", "binomial", "gaussian")
-GENERATIVE = [name for name, model in MODELS.items() if inspect.isclass(model)]
+GENERATIVE = [name for name, model in MODELS.items() if getattr(model, "generative", False)]
 SMALL = {"hidden": [8], "latent": 3, "auxiliary": 2}
 
 every_model = pytest.mark.parametrize("name", sorted(MODELS))

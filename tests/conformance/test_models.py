@@ -8,11 +8,12 @@ import torch
 from small_models import PARAMS, B, C, D, S, data, every_generative, every_kind, every_model, noise, spec, weights_as
 from torch.nn import functional as F
 
+from al_dgm.acquisition import Moments
 from al_dgm.errors import ConfigError, DataError
 from al_dgm.learning.fit import TrainingData, fit
 from al_dgm.learning.job import ModelSpec
 from al_dgm.learning.model_files import WEIGHTS, load_model, save_model
-from al_dgm.learning.predict import expected_elbo, log_predictive, predictive_moments, weight_samples
+from al_dgm.learning.predict import expected_elbo, log_bayes, log_predictive, predictive_moments, weight_samples
 from al_dgm.models import DeepGenerativeModel
 from al_dgm.models.base import UnlabelledSettings
 from al_dgm.nn.bayesian import bayesian_layers, kl_of_weights, mean_weights
@@ -152,6 +153,21 @@ def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(
         torch.testing.assert_close(part[k], whole[k][[5, 1]], atol=1e-5, rtol=1e-5)
         assert torch.equal(twice[k][0], twice[k][1])
     assert not torch.allclose(whole[0], whole[1])
+
+
+@every_generative
+@pytest.mark.parametrize("bayesian", ["classifier", "all"])
+def test_what_weight_samples_have_in_common_may_be_computed_once(name, bayesian):
+    """The moments with the shared part equal those of predicting anew for every weight sample."""
+    model, x = spec(name, bayesian=bayesian, prediction="both").build(0).eval(), data(rows=9)
+    assert model.bayes_has_point_weights == (bayesian == "classifier")
+    params = PARAMS.prediction.model_copy(update={"weight_samples": 3, "batch_size": 4})
+    anew = Moments.zeros(len(x), C)
+    for _ in weight_samples(model, params, seed=2):
+        anew.add(log_predictive(model, x, params, 2, *log_bayes(model, x, params, 2)))
+    found = predictive_moments(model, x, C, params, seed=2)
+    torch.testing.assert_close(found.sum_p, anew.sum_p, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.sum_entropy, anew.sum_entropy, atol=1e-5, rtol=1e-5)
 
 
 @every_model
