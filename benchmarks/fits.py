@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -69,7 +70,9 @@ def perturbed(job: TrainingJob, relative: float) -> TrainingJob:
 def run_fit(job: TrainingJob, compute: ComputeParams, workers: int, storage: Path, key: str = "fit") -> Fitted:
     """`al_dgm.distributed.train.train` on a number of workers; 0 is this process."""
     began = time.monotonic()
-    model, history = train(job, compute.model_copy(update={"workers": workers}), f"{key}-{workers}", storage)
+    name = f"{key}-{workers}"
+    model, history = train(job, compute.model_copy(update={"workers": workers}), name, storage)
+    shutil.rmtree(storage / name)
     return Fitted(history, dict(model.state_dict()), time.monotonic() - began)
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import io
 import logging
 import os
-import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch import Tensor, distributed, nn
 
 from al_dgm.config import ComputeParams
 from al_dgm.distributed.address import check_cluster, cluster_address
-from al_dgm.errors import TrainingError
+from al_dgm.errors import ConfigError, TrainingError
 from al_dgm.files import write_atomically
 from al_dgm.learning.fit import Checkpoints, State, Workers
 from al_dgm.learning.job import TrainingJob
@@ -45,19 +44,20 @@ def train(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> 
         job: what to train.
         compute: the ``compute`` section of params.yaml.
         key: names the run; equal keys must mean equal jobs, since a run is resumed by its key.
-        storage: folder for checkpoints, absolute; shared by all nodes of a cluster.
+        storage: folder for checkpoints, absolute; shared by all nodes of a cluster. What is kept in its folder
+            ``key`` is the caller's to remove, once the model is safe.
 
     Returns:
         The trained model on the CPU, and its training curve.
 
     Raises:
         TrainingError: the objective became non-finite, or workers died more often than ``max_failures``.
+        ConfigError: ``compute`` asks for what is not there.
     """
     if compute.threads is not None:
         torch.set_num_threads(compute.threads)
     run = _run_local if compute.workers == 0 else _run_cluster
     weights, history = run(job, compute, key, storage)
-    shutil.rmtree(storage / key, ignore_errors=True)  # what it was kept for is done
     model = job.spec.build(seed=0)
     model.load_state_dict(load_weights(weights))
     return model.eval(), history
@@ -88,6 +88,7 @@ def _run_cluster(job: TrainingJob, compute: ComputeParams, key: str, storage: Pa
 
     started = _connect(ray)
     try:
+        _check_room(ray.cluster_resources(), compute, started)
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"job": [ray.put(job)], "compute": compute},
@@ -116,6 +117,18 @@ def _connect(ray: Any) -> bool:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise TrainingError(f"RAY_ADDRESS={address}: no Ray cluster answers: {str(error).splitlines()[0]}") from None
     return True
+
+
+def _check_room(resources: Mapping[str, float], compute: ComputeParams, here: bool) -> None:  # noqa: FBT001
+    """Refuse what this machine (``here``) does not have, where Ray would wait for ever; a cluster may still grow."""
+    kind = "GPU" if _device(compute).type == "cuda" else "CPU"
+    there = int(resources.get(kind, 0))
+    if there >= compute.workers:
+        return
+    wanted = f"compute.workers: expected at most as many as there are {kind}s, {there}, got {compute.workers}"
+    if here and cluster_address() == "local":
+        raise ConfigError(wanted)
+    logging.getLogger(__name__).warning("al-dgm: waiting for the cluster to grow: %s", wanted)
 
 
 def _worker(config: dict[str, Any]) -> Trained:
@@ -185,7 +198,10 @@ def _fit(job: TrainingJob, device: torch.device, workers: Workers, checkpoints: 
 
 
 def _device(compute: ComputeParams) -> torch.device:
-    use_gpu = torch.cuda.is_available() if compute.gpu == "auto" else compute.gpu
+    there = torch.cuda.is_available()
+    if compute.gpu is True and not there:
+        raise ConfigError("compute.gpu: expected a GPU that torch can use, got none; set it to auto or false")
+    use_gpu = there if compute.gpu == "auto" else compute.gpu
     return torch.device("cuda" if use_gpu else "cpu")
 
 
@@ -199,7 +215,8 @@ def _saver(file: Path) -> Callable[[State], None]:
 
 
 def _load_state(file: Path) -> State:
-    state: State = torch.load(file, weights_only=True)
+    # On the CPU first: the worker that wrote it may have had another device. Whoever loads it copies.
+    state: State = torch.load(file, weights_only=True, map_location="cpu")
     return state
 
 

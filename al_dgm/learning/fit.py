@@ -133,7 +133,7 @@ class Fit:
         """Go on from ``state``."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average = state["average"]
+        torch._foreach_copy_(list(self.average.values()), [state["average"][name] for name in self.average])
         self.progress = Progress(**state["progress"])
 
     def finish(self) -> None:

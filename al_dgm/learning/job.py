@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +73,15 @@ class TrainingJob:
     seed: int
     start: Mapping[str, Tensor] | None = None
     label: str = "fit"
+
+    def digest(self) -> str:
+        """Twelve hex digits of all that decides the result: the model, the data themselves, the recipe, the seed."""
+        plain = [vars(self.spec), self.recipe.model_dump(), self.seed]
+        found = hashlib.sha256(json.dumps(plain, sort_keys=True, default=dict).encode())
+        tensors = [self.data.x_labelled, self.data.y, self.data.x_unlabelled, *(self.start or {}).values()]
+        for tensor in tensors:
+            found.update(tensor.contiguous().numpy().data)
+        return found.hexdigest()[:12]
 
     def run(
         self, device: torch.device, workers: Workers | None = None, checkpoints: Checkpoints | None = None

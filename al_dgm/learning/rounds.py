@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -45,8 +45,7 @@ def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
     """
     began = time.monotonic()
     info, pool = load_info(layout.prepared), load_pool(layout.prepared)
-    ledger = layout.round(k - 1) / "labels.parquet"
-    labels = consensus(read_ledger(ledger))
+    labels = consensus(read_ledger(layout.round(k - 1) / "labels.parquet"))
     spec = model_spec(params.model, info)
     job = TrainingJob(
         spec=spec,
@@ -56,8 +55,10 @@ def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
         start=_start(params, layout, k),
         label=f"round {k}: {len(labels)} labels",
     )
+    # A checkpoint is taken up by the same job only, and not by the same one of a loop that runs beside this.
+    key = f"train-{params.fingerprint()}-{k}-{job.digest()}"
     fit_began = time.monotonic()
-    model, history = train(job, params.compute, _job_key(params, k, ledger), layout.checkpoints)
+    model, history = train(job, params.compute, key, layout.checkpoints)
     fit_seconds = time.monotonic() - fit_began
     folder = layout.round(k)
     save_model(folder / "model", spec, model)
@@ -67,6 +68,7 @@ def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
     measured.write(folder, {"round": k, "labels": len(labels), "model": spec.name, "steps": int(history[-1]["step"])})
     seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}
     _write_json(folder / "timings.json", {**seconds, "total_seconds": time.monotonic() - began})
+    shutil.rmtree(layout.checkpoints / key, ignore_errors=True)  # only now is nothing lost without it
 
 
 def acquire_round(params: Params, layout: Layout, k: int) -> None:
@@ -180,12 +182,6 @@ def _start(params: Params, layout: Layout, k: int) -> dict[str, Tensor] | None:
 
 def _prediction_seed(params: Params, k: int) -> int:
     return integer_seed(params.seed, "prediction", k)
-
-
-def _job_key(params: Params, k: int, ledger: Path) -> str:
-    """Names the fit by all that decides its result, so that a checkpoint is never taken up by another fit."""
-    labels = hashlib.sha256(ledger.read_bytes()).hexdigest()[:12]
-    return f"train-{params.fingerprint()}-{k}-{labels}"
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
