@@ -42,7 +42,10 @@ def _info(own: Params, layout: Layout) -> DatasetInfo:
         observation = Observation(kind="bernoulli")
         sizes = {"examples": 2, "holdout": 2, "shape": (2,), "classes": ("a", "b"), "feature_names": None}
         scale = {"scale": {"mean": (0.0,), "sd": (1.0,)}, "centre": 0.0, "spread": 1.0}
-        return DatasetInfo.model_validate({"name": own.data.name, "observation": observation, **sizes, **scale})
+        labels = {"labelled": 2, "permanent_ids": True}
+        return DatasetInfo.model_validate(
+            {"name": own.data.name, "observation": observation, **sizes, **scale, **labels}
+        )
 
 
 def rounds(layout: Layout) -> Iterator[Finding]:

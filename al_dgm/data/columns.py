@@ -23,6 +23,7 @@ from al_dgm.files import read_table
 from al_dgm.registry import nearest
 
 INDEX_COLUMNS = {"", "Unnamed: 0", "__index_level_0__"}  # how pandas writes the rows' numbers
+WHOLE_NUMBER = r"^[+-]?\d+(\.0+)?$"
 SHOWN = 20  # column names in a message
 
 
@@ -74,6 +75,8 @@ def column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
 def as_names(table: pa.Table, name: str, path: Path) -> np.ndarray:
     """A column as names [N], stripped; whole numbers without a fraction ("3", not "3.0"); None where empty.
 
+    So also in a column of texts if all of them are whole numbers: a table with gaps says 3.0 where one without says 3.
+
     Raises:
         DataError: there is no such column, or it holds fractions or lists.
     """
@@ -92,6 +95,8 @@ def as_names(table: pa.Table, name: str, path: Path) -> np.ndarray:
         raise DataError(f"{path}: column '{name}': expected one name in a row, got {values.type}")
     texts = pc.utf8_trim_whitespace(values.cast(pa.string()))
     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    if pc.all(pc.match_substring_regex(texts, WHOLE_NUMBER)).as_py():
+        texts = pc.replace_substring_regex(texts, r"\.0+$", "")
     return np.array(texts.to_pylist(), dtype=object)
 
 

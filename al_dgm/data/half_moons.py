@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated
 
 import numpy as np
@@ -28,9 +29,11 @@ def half_moons(
         for part, n in (("pool", examples), ("holdout", holdout))
     ]
     total = examples + holdout
+    # Other arguments make other points, which must not be taken for these.
+    drawn = hashlib.sha256(f"{seed} {examples} {holdout} {noise!r}".encode()).hexdigest()[:4]
     return RawData(
         name="half_moons",
-        ids=np.array([f"moons-{i:06d}" for i in range(total)]),
+        ids=np.array([f"moons-{drawn}-{i:06d}" for i in range(total)]),
         features=np.concatenate([x for x, _ in parts]).astype(np.float32),
         labels=np.array(["upper", "lower"], dtype=object)[np.concatenate([y for _, y in parts])],
         holdout=np.arange(total) >= examples,

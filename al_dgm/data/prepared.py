@@ -53,6 +53,8 @@ class DatasetInfo(BaseModel):
         scale: from stored values to model space.
         centre: mean over all features of the pool, in model space.
         spread: standard deviation over all features of the pool, in model space; 1 where all are the same.
+        labelled: examples of the pool whose label is known, if hidden.
+        permanent_ids: whether an id means the same example for ever.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +68,8 @@ class DatasetInfo(BaseModel):
     scale: Scale
     centre: float
     spread: float
+    labelled: int
+    permanent_ids: bool
 
 
 @dataclass(frozen=True)
@@ -231,6 +235,8 @@ def _describe(raw: RawData, pool: np.ndarray) -> DatasetInfo:
         scale=Scale(mean=tuple(mean.tolist()), sd=tuple(sd.tolist())),
         centre=float(means.mean()),
         spread=math.sqrt(variances.mean() + means.var()) or 1.0,
+        labelled=int((~pd.isna(raw.labels[pool])).sum()),
+        permanent_ids=raw.permanent_ids,
     )
 
 

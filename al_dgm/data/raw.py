@@ -38,6 +38,7 @@ class RawData:
         mean: subtracted from the stored features, one number or [D]; None to take the pool's own.
         sd: divides after that; None to take the pool's own.
         feature_names: of the D columns, where they have names.
+        permanent_ids: whether an id means the same example for ever; row numbers do not.
     """
 
     name: str
@@ -51,6 +52,7 @@ class RawData:
     mean: float | None = 0.0
     sd: float | None = 1.0
     feature_names: tuple[str, ...] | None = None
+    permanent_ids: bool = True
 
     def __post_init__(self) -> None:
         """Check all that later stages rely on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
@@ -17,7 +18,6 @@ from al_dgm.data.columns import as_features, as_names, read_columns
 from al_dgm.data.paths import in_working_copy
 from al_dgm.data.raw import Observation, RawData
 from al_dgm.errors import ConfigError, DataError
-from al_dgm.seeding import rng
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 Kind = Literal["gaussian", "bernoulli", "binomial"]
@@ -25,13 +25,17 @@ Kind = Literal["gaussian", "bernoulli", "binomial"]
 
 @dataclass(frozen=True)
 class _Part:
-    """One file: where it lies, ids [N], labels [N] with None where unknown, features [N, D] and the D names."""
+    """One file: where it lies, ids [N], labels [N] with None where unknown, features [N, D] and the D names.
+
+    ``numbered``: whether the ids are only the rows' numbers.
+    """
 
     path: Path
     ids: np.ndarray
     labels: np.ndarray
     features: np.ndarray
     names: tuple[str, ...]
+    numbered: bool
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def table(
     Args:
         seed: decides which labelled rows are held out.
         path: of the file; if relative, then to the user's working copy.
-        id: column of permanent ids. By default ``id`` where there is such a column, else the row's number: row-000001.
+        id: column of permanent ids. By default ``id`` where there is such a column, else the row's number: row-000001,
+            which is good for simulation only, since a row inserted above would inherit the labels of its neighbour.
         label: column of class names, empty where nobody has labelled. Classes are in the order of their names, numbers
             in that of their values. If the holdout is a file, the pool may do without this column.
         features: columns of numbers, or of lists of numbers; by default all but ``id`` and ``label``.
@@ -98,6 +103,7 @@ def table(
         mean=None if scale is None else 0.0,
         sd=scale,
         feature_names=part.names,
+        permanent_ids=not part.numbered,
     )
 
 
@@ -109,6 +115,12 @@ def _two_files(pool_path: Path, holdout_path: Path, columns: _Columns) -> tuple[
     if here or there:
         only = f"'{min(here)}' in the first only" if here else f"'{min(there)}' in the second only"
         raise DataError(f"{holdout_path}: expected the features of {pool_path}, got others: {only}")
+    known, measured = set(pool.labels) - {None}, set(held.labels) - {None}
+    if known and measured and not known & measured:
+        raise DataError(
+            f"{holdout_path}: expected classes of {pool_path}, such as '{min(known)}', got only others, such as "
+            f"'{min(measured)}'"
+        )
     in_order = [held.names.index(name) for name in pool.names]
     both = _Part(
         path=pool_path,
@@ -116,6 +128,7 @@ def _two_files(pool_path: Path, holdout_path: Path, columns: _Columns) -> tuple[
         labels=np.concatenate([pool.labels, held.labels]),
         features=np.concatenate([pool.features, held.features[:, in_order]]),
         names=pool.names,
+        numbered=pool.numbered,
     )
     return both, np.arange(len(both.ids)) >= len(pool.ids)
 
@@ -130,7 +143,7 @@ def _read(path: Path, columns: _Columns, prefix: str, *, labelled: bool = True) 
     if labelled or columns.label in data.column_names:
         labels = as_names(data, columns.label, path)
     numbers, names = as_features(data, _feature_columns(data.column_names, id_column, columns, path), path)
-    return _Part(path, ids.astype(str), labels, numbers, names)
+    return _Part(path, ids.astype(str), labels, numbers, names, numbered=id_column is None)
 
 
 def _feature_columns(known: Sequence[str], id_column: str | None, columns: _Columns, path: Path) -> list[str]:
@@ -158,9 +171,11 @@ def _drawn(part: _Part, fraction: float, seed: int, label: str) -> np.ndarray:
             f"{part.path}: expected labels in column '{label}' to draw the holdout from, got none; "
             "label some rows, or name a labelled file in the option 'holdout'"
         )
-    known = known[np.argsort(part.ids[known])]
+    # By a hash of the id: a label more moves one example at most into the holdout or out of it.
+    places = [hashlib.sha256(f"{seed} {name}".encode()).digest() for name in part.ids[known]]
+    order = sorted(range(len(known)), key=places.__getitem__)
     held = np.zeros(len(part.ids), dtype=bool)
-    held[rng(seed, "holdout").choice(known, max(1, round(fraction * len(known))), replace=False)] = True
+    held[known[order[: max(1, round(fraction * len(known)))]]] = True
     return held
 
 

@@ -190,7 +190,7 @@ def _parse(path: Path) -> Iterator[_Row]:
         if len(cells) > len(names) and any(cells[len(names) :]):
             raise LabelError(f"{path}:{line}: expected {len(names)} cells, got {len(cells)}")
         row = dict(zip(names, cells, strict=False))
-        if not row["id"]:
+        if not row.get("id"):
             raise LabelError(f"{path}:{line}: expected an id, got none")
         yield _Row(path, line, row["id"], row.get("label", ""))
 

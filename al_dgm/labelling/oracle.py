@@ -37,6 +37,7 @@ class SimulatedOracle(LabelSource):
     """
 
     name: ClassVar[str] = "oracle"
+    simulated: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -28,10 +28,12 @@ class Answers:
 class LabelSource(ABC):
     """Two phases, so that a stage may end between them; what a label costs and how errors come in is the source's own.
 
-    A class's ``name`` stands in the ledger's column ``source`` and is its name in params.yaml.
+    A class's ``name`` stands in the ledger's column ``source`` and is its name in params.yaml. Answers of a source that
+    is not ``simulated`` outlive the data they were given for, so its examples need permanent ids.
     """
 
     name: ClassVar[str]
+    simulated: ClassVar[bool] = False
 
     @abstractmethod
     def submit(self, query: Query) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from al_dgm.config import Choice, Params
 from al_dgm.data.prepared import DatasetInfo, load_ids, load_info, load_truth
+from al_dgm.errors import ConfigError
 from al_dgm.labelling import build_source
 from al_dgm.labelling.ledger import count, empty, read_ledger, write_ledger
 from al_dgm.labelling.query import Query, make_query, read_query, write_query
@@ -56,7 +57,7 @@ def pending(params: Params, layout: Layout, k: int) -> str | None:
 
 
 def _query(params: Params, layout: Layout, info: DatasetInfo, k: int) -> tuple[Query, LabelSource]:
-    return read_query(layout.round(k) / "query.parquet"), _source(params.labels, params, layout, info)
+    return read_query(layout.round(k) / "query.parquet"), _chosen_source(params, layout, info)
 
 
 def _seed_query(params: Params, layout: Layout, info: DatasetInfo) -> tuple[Query, LabelSource]:
@@ -64,8 +65,29 @@ def _seed_query(params: Params, layout: Layout, info: DatasetInfo) -> tuple[Quer
     ids = choose_seed_set(wanted.strategy, wanted.size, load_ids(layout.prepared), info.classes, truth, params.seed)
     query = make_query(0, "none", f"seed set: {wanted.strategy}", ids, np.zeros(len(ids)))
     # Labels that the data came with were paid for before: nobody is asked for them again.
-    choice = Choice.model_validate(GIVEN) if wanted.strategy == "given" else params.labels
-    return query, _source(choice, params, layout, info)
+    if wanted.strategy == "given":
+        return query, _source(Choice.model_validate(GIVEN), params, layout, info)
+    return query, _chosen_source(params, layout, info)
+
+
+def _chosen_source(params: Params, layout: Layout, info: DatasetInfo) -> LabelSource:
+    """The label source that params.yaml names, if it can answer for these data.
+
+    Raises:
+        ConfigError: it simulates, but not all labels are known; or it asks people, but the ids are row numbers.
+    """
+    name, source = params.labels.name, _source(params.labels, params, layout, info)
+    if source.simulated and info.labelled < info.examples:
+        raise ConfigError(
+            f"labels.name '{name}': expected data whose labels are all known, so that answers can be simulated, got "
+            f"{info.labelled} labels of {info.examples} examples; let people answer, with 'csv'"
+        )
+    if not (info.permanent_ids or source.simulated):
+        raise ConfigError(
+            f"labels.name '{name}': expected examples with permanent ids, got numbers of rows, which move the labels "
+            "when a row is inserted; name a column in data.table.id"
+        )
+    return source
 
 
 def _source(choice: Choice, params: Params, layout: Layout, info: DatasetInfo) -> LabelSource:

@@ -68,9 +68,13 @@ def test_equal_seeds_are_equal_data(make):
 
 
 def test_ids_are_permanent(make):
-    """An id names the same example in every split: people's labels outlive a change of the seed."""
-    first, second = make(0), make(1)
-    assert set(first.ids) == set(second.ids)
+    """An id names the same example in every split, and an example that is there again has the same id."""
+    first, second = (
+        {name: bytes(x) for name, x in zip(raw.ids, raw.features, strict=True)} for raw in map(make, (0, 1))
+    )
+    shared = set(first) & set(second)
+    assert all(first[name] == second[name] for name in shared)
+    assert not set(first.values()) & {x for name, x in second.items() if name not in shared}
 
 
 def test_every_class_is_measured(make):

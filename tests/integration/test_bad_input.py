@@ -121,6 +121,18 @@ def damages_weights(project):
 
 OWN_DATA = sets(data__name="table", data__table__path="mine.csv", data__table__holdout=0.5)
 TABLE = "id,length,label\na,1.0,big\nb,2.0,small\nc,3.0,big\nd,4.0,small\n"
+
+
+def prepares(table):
+    """The user's own data, prepared."""
+
+    def change(project):
+        all_of(OWN_DATA, writes("mine.csv", table))(project)
+        assert project.run("pipelines.prepare").returncode == 0
+
+    return change
+
+
 PREPARE, SEED_SET = ("pipelines.prepare",), ("pipelines.seed_set",)
 TRAIN, ACQUIRE, LABEL = (("pipelines.train", *ROUND_1), ("pipelines.acquire", *ROUND_1), ("pipelines.label", *ROUND_1))
 
@@ -268,6 +280,21 @@ CASES = [
         writes("rounds/1/model/model.safetensors", "not safetensors"),
         ACQUIRE,
         "…/rounds/1/model: not a model of al-dgm: …",
+    ),
+    Case(
+        "people asked about row numbers",
+        all_of(
+            prepares("length,label\n1.0,big\n2.0,small\n3.0,big\n4.0,small\n"),
+            sets(labels__name="csv", seed_set__strategy="random", seed_set__size=1),
+        ),
+        SEED_SET,
+        "labels.name 'csv': expected examples with permanent ids, got numbers of rows, …",
+    ),
+    Case(
+        "an oracle that does not know",
+        all_of(prepares(TABLE + "e,5.0,\n"), sets(seed_set__strategy="random", seed_set__size=1)),
+        SEED_SET,
+        "labels.name 'oracle': expected data whose labels are all known, …, got 2 labels of 3 examples; …",
     ),
     Case("NaN scores", damages_weights, ACQUIRE, "54 of 54 scores are not finite: moons-… (nan), …"),
     # labels

@@ -145,6 +145,37 @@ def test_a_column_called_id_is_the_id(tmp_path):
     assert table(0, csv(tmp_path, "a,label\n1,x\n2,y\n")).ids.tolist() == ["row-000001", "row-000002"]
 
 
+def test_only_ids_of_a_column_are_permanent(tmp_path):
+    """The number of a row becomes another example's when a row is inserted."""
+    assert table(0, csv(tmp_path, "id,a,label\n07,1,x\n08,2,y\n")).permanent_ids
+    assert not table(0, csv(tmp_path, "a,label\n1,x\n2,y\n")).permanent_ids
+
+
+def test_a_table_with_gaps_and_one_without_name_the_same_classes(tmp_path):
+    """pandas writes 0.0 where a label is missing somewhere in the column and 0 where none is."""
+    held = csv(tmp_path, "a,label\n3,0\n4,1\n", "held.csv")
+    raw = table(0, csv(tmp_path, "a,label\n5,0.0\n7,1.0\n9,\n"), holdout=held)
+    assert raw.classes == ("0", "1")
+    assert raw.labels.tolist() == ["0", "1", None, "0", "1"]
+
+
+def test_numbers_that_are_names_are_left_alone(tmp_path):
+    """007 keeps its zeros; one fraction in the column makes all of them names."""
+    assert table(0, csv(tmp_path, "a,label\n5,007\n7,008\n")).classes == ("007", "008")
+    assert table(0, csv(tmp_path, "a,label\n5,1.0\n7,1.5\n")).classes == ("1.0", "1.5")
+
+
+def test_one_more_label_moves_one_example_at_most(tmp_path):
+    """Models of before and after are measured on the same holdout but for one example."""
+    rows = [f"r{i},{i % 9},{'ab'[i % 2]}" for i in range(100)]
+    splits = []
+    for text in ([*rows, "more,3,"], [*rows, "more,3,a"]):
+        raw = table(0, csv(tmp_path, "\n".join(["id,x,label", *text])))
+        splits.append(set(raw.ids[raw.holdout]))
+    assert len(splits[0]) == 20
+    assert len(splits[0] ^ splits[1]) <= 2
+
+
 def test_chosen_features(tmp_path):
     """In the order of the option; a column of words that is not named is left alone."""
     path = csv(tmp_path, "colour,a,b,label\nred,1,2,x\nblue,3,4,y\n")
@@ -299,6 +330,7 @@ HELD = {
     "no label column": ("a,lab\n3,x\n4,y\n", "held.csv: expected a column 'label'"),
     "feature missing": ("b,label\n3,x\n4,y\n", "'a' in the first only"),
     "feature too many": ("a,b,label\n3,1,x\n4,1,y\n", "'b' in the second only"),
+    "other classes": ("a,label\n3,up\n4,down\n", "such as 'x', got only others, such as 'down'"),
     "same id": ("id,a,label\nrow-000001,3,x\nv,4,y\n", "expected unique ids, got 'row-000001' twice"),
 }
 
