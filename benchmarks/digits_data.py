@@ -18,6 +18,7 @@ from al_dgm.data.prepared import DatasetInfo, Holdout, Pool, load_holdout, load_
 from al_dgm.data.raw import RawData
 from al_dgm.labelling.seed_set import choose_seed_set
 from al_dgm.learning.evaluate import evaluate
+from al_dgm.learning.fit import explained
 from al_dgm.learning.job import TrainingJob
 from al_dgm.learning.rounds import model_spec, training_data
 from al_dgm.models import Model
@@ -73,9 +74,11 @@ def prediction_seed(params: Params, k: int) -> int:
 
 def fit_and_measure(params: Params, split: Split, labels: pd.Series, k: int = 1) -> tuple[Model, dict[str, Any]]:
     """Round ``k``'s model, trained on ``labels`` in this process, and its metrics on the holdout."""
-    model, _ = training_job(params, split, labels, k).run(torch.device("cpu"))
+    job = training_job(params, split, labels, k)
+    model, _ = job.run(torch.device("cpu"))
     model.eval()
-    evaluation = evaluate(model, split.holdout, split.info, params.prediction, prediction_seed(params, k))
+    n = sum(explained(model, job.data, job.recipe))
+    evaluation = evaluate(model, split.holdout, split.info, params.prediction, prediction_seed(params, k), n)
     measured = dict(evaluation.values)
     return model, {name: float(measured[name]) for name in ("accuracy", "nll", "ece")}
 

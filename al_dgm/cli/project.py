@@ -118,7 +118,7 @@ def git(layout: Layout) -> Iterator[Finding]:
     except FileNotFoundError:
         changed = None
     if changed is None:
-        yield warn("git", "not a git repository", "`git init`: experiments (`dvc exp`) need one")
+        yield warn("git", "not a git repository", "`git init` and a commit: DVC and experiments (`dvc exp`) need one")
         return
     if changed:
         yield warn("git", f"{', '.join(changed)} not committed", "commit, so that a result can be told to its settings")

@@ -14,7 +14,7 @@ from al_dgm.cli.ask_dvc import Stale, ask_dvc
 from al_dgm.config import Params, Rounds, load_params, load_rounds
 from al_dgm.errors import DataError
 from al_dgm.labelling.ledger import count, read_ledger
-from al_dgm.learning.labels import pending
+from al_dgm.learning.labels import corrections, pending
 from al_dgm.learning.layout import Layout
 from al_dgm.learning.outcome import read_metrics
 
@@ -86,6 +86,7 @@ def describe(layout: Layout) -> str:
         "",
         "a stage is running now" if "busy" in reason else f"next `dvc repro`: {_what(following, stale)}",
     ]
+    lines += [f"corrected: {what}" for state in states for what in _corrections(params, layout, state.number)]
     waiting = _waiting(params, layout, following)
     return "\n".join([*lines, f"waiting: {waiting}"] if waiting else lines)
 
@@ -144,6 +145,13 @@ def _waiting(params: Params, layout: Layout, stage: str | None) -> str | None:
         return pending(params, layout, int(stage.partition("@")[2] or 0))
     except DataError:  # not asked yet
         return None
+
+
+def _corrections(params: Params, layout: Layout, k: int) -> list[str]:
+    try:
+        return corrections(params, layout, k)
+    except DataError:  # the data are not prepared, or the round's files are from before
+        return []
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

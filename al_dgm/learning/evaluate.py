@@ -45,10 +45,13 @@ class Evaluation:
         write_table(folder / "predictions.parquet", self.predictions)
 
 
-def evaluate(model: Model, holdout: Holdout, info: DatasetInfo, params: PredictionParams, seed: int) -> Evaluation:
+def evaluate(
+    model: Model, holdout: Holdout, info: DatasetInfo, params: PredictionParams, seed: int, explained: int
+) -> Evaluation:
     """Accuracy, NLL, Brier score and calibration of the predictive distribution; the bound; the KL of the weights.
 
-    The predictive distribution is averaged over weight samples; the bound is taken at their mean.
+    The predictive distribution is averaged over weight samples; the bound is taken at their mean. The KL is in nats per
+    example, of the ``explained`` ones that the weights were trained on. A probability below 1e-300 counts as that.
     """
     began = time.monotonic()
     x = torch.from_numpy(holdout.x)
@@ -63,7 +66,7 @@ def evaluate(model: Model, holdout: Holdout, info: DatasetInfo, params: Predicti
     if isinstance(model, DeepGenerativeModel):
         values["bound"] = expected_elbo(model, x, params, seed).double().mean().item()
     with torch.no_grad():
-        kl = {name: value.item() / info.examples for name, value in kl_of_weights(model).items()}
+        kl = {name: value.item() / explained for name, value in kl_of_weights(model).items()}
     values |= {"kl_weights": sum(kl.values()), "kl_weights_per_layer": kl}
     return Evaluation(values, _table(holdout, info, predicted), time.monotonic() - began)
 

@@ -83,7 +83,7 @@ def learning_curve(curve: pd.DataFrame) -> Figure:
         left, right = figure.subplots(1, 2)
         _line(left, curve["labels"], curve["accuracy"], BLUE, "accuracy", "{:.1%}")
         left.set_ylim(top=min(1.005, left.get_ylim()[1]))
-        left.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        left.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
         _line(right, curve["labels"], curve["nll"], ORANGE, "negative log-likelihood (nats)", "{:.3f}")
         right.set_ylim(bottom=0)
         return figure

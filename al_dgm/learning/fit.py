@@ -43,6 +43,15 @@ class TrainingData:
         return TrainingData(self.x_labelled.to(device), self.y.to(device), self.x_unlabelled.to(device))
 
 
+def explained(model: Model, data: TrainingData, recipe: TrainingParams) -> tuple[int, int]:
+    """(N_l, N_u): how many examples of each kind the weights explain, that is, whose likelihood they enter.
+
+    Of a supervised model, and where no unlabelled ones are trained on, that is the labelled ones alone.
+    """
+    unlabelled = len(data.x_unlabelled) if model.generative and recipe.unlabelled_batch else 0
+    return len(data.x_labelled), unlabelled
+
+
 def _unchanged(module: nn.Module) -> nn.Module:
     return module
 
@@ -96,9 +105,7 @@ class Fit:
 
     def __init__(self, model: Model, data: TrainingData, recipe: TrainingParams, seed: int, workers: Workers) -> None:
         self.model, self.data, self.recipe, self.seed, self.workers = model, data, recipe, seed, workers
-        # Weights explain the examples whose likelihood they enter: for a supervised model, the labelled ones.
-        n_labelled = len(data.x_labelled)
-        n_unlabelled = len(data.x_unlabelled) if model.generative and recipe.unlabelled_batch else 0
+        n_labelled, n_unlabelled = explained(model, data, recipe)
         self.objective = workers.wrap(Objective(model, recipe, n_labelled, n_unlabelled, workers.differentiable_mean))
         self.optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}

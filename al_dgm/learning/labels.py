@@ -56,6 +56,26 @@ def pending(params: Params, layout: Layout, k: int) -> str | None:
     return describe_pending(query, answers, source) if answers.pending else None
 
 
+def corrections(params: Params, layout: Layout, k: int) -> list[str]:
+    """Answers to round ``k``'s query (0: the seed set) that people changed after the ledger took them, in words."""
+    if not (layout.round(k) / "labels.parquet").exists():
+        return []
+    source = _chosen_source(params, layout, load_info(layout.prepared))
+    if source.simulated:
+        return []
+    query = read_query(layout.round(k) / "query.parquet")
+    ledger = read_ledger(layout.round(k) / "labels.parquet")
+    taken = ledger[(ledger["query_id"] == query.id) & ledger["label"].notna()].set_index("id")["label"]
+    said = source.collect(query).labels.set_index("id")["label"].dropna()
+    stage = f"label@{k}" if k else "seed_set"
+    return [
+        f"round {k} took '{taken[name]}' for {name}, which now says '{said[name]}'; "
+        f"`dvc repro -f -s {stage}` takes that"
+        for name in taken.index.intersection(said.index)
+        if taken[name] != said[name]
+    ]
+
+
 def _query(params: Params, layout: Layout, info: DatasetInfo, k: int) -> tuple[Query, LabelSource]:
     return read_query(layout.round(k) / "query.parquet"), _chosen_source(params, layout, info)
 

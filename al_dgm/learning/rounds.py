@@ -22,7 +22,7 @@ from al_dgm.files import write_atomically
 from al_dgm.labelling.ledger import answered, consensus, describe_unknown, read_ledger
 from al_dgm.labelling.query import make_query, write_query
 from al_dgm.learning.evaluate import evaluate
-from al_dgm.learning.fit import TrainingData
+from al_dgm.learning.fit import TrainingData, explained
 from al_dgm.learning.job import ModelSpec, TrainingJob
 from al_dgm.learning.layout import Layout
 from al_dgm.learning.model_files import load_model, save_model
@@ -64,7 +64,8 @@ def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
     save_model(folder / "model", spec, model)
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
     holdout = load_holdout(layout.prepared, info)
-    measured = evaluate(model, holdout, info, params.prediction, _prediction_seed(params, k))
+    n = sum(explained(model, job.data, job.recipe))
+    measured = evaluate(model, holdout, info, params.prediction, _prediction_seed(params, k), n)
     measured.write(folder, {"round": k, "labels": len(labels), "model": spec.name, "steps": int(history[-1]["step"])})
     seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}
     _write_json(folder / "timings.json", {**seconds, "total_seconds": time.monotonic() - began})

@@ -186,6 +186,23 @@ def test_status_says_who_is_waited_for(project, al_dgm):
     )
 
 
+def test_status_sees_an_answer_that_was_corrected_after_its_round(project, al_dgm):
+    """The ledger keeps what it took; nobody would know that a later correction is not in it."""
+    project.set("labels.name", "csv")
+    project.set("seed_set.strategy", "random")
+    assert project.run("pipelines.label", "--round", "1").returncode == 75
+    (file,) = (project.folder / "labels").iterdir()
+    file.write_text(file.read_text().replace(",\n", ",upper\n"))
+    assert project.run("pipelines.label", "--round", "1").returncode == 0
+    assert "corrected" not in al_dgm("status")[1]
+    name = file.read_text().splitlines()[2].partition(",")[0]
+    file.write_text(file.read_text().replace("2,upper\n", "2,lower\n"))
+    (line,) = [line for line in al_dgm("status")[1].splitlines() if line.startswith("corrected")]
+    assert line == (
+        f"corrected: round 1 took 'upper' for {name}, which now says 'lower'; `dvc repro -f -s label@1` takes that"
+    )
+
+
 def test_status_asks_dvc_what_is_out_of_date(project, al_dgm):
     """A changed parameter runs a stage again although its files are there; afterwards DVC finds nothing to do."""
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
