@@ -25,6 +25,7 @@ from al_dgm.config import ComputeParams
 from al_dgm.distributed.address import check_cluster, cluster_address
 from al_dgm.errors import ConfigError, TrainingError
 from al_dgm.files import write_atomically
+from al_dgm.learning.device import set_up_torch
 from al_dgm.learning.fit import Checkpoints, State, Workers
 from al_dgm.learning.job import TrainingJob
 from al_dgm.models import Model
@@ -54,22 +55,21 @@ def train(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> 
         TrainingError: the objective became non-finite, or workers died more often than ``max_failures``.
         ConfigError: ``compute`` asks for what is not there.
     """
-    if compute.threads is not None:
-        torch.set_num_threads(compute.threads)
+    device = set_up_torch(compute)
     run = _run_local if compute.workers == 0 else _run_cluster
-    weights, history = run(job, compute, key, storage)
+    weights, history = run(job, compute, device, key, storage)
     model = job.spec.build(seed=0)
     model.load_state_dict(load_weights(weights))
     return model.eval(), history
 
 
-def _run_local(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> Trained:
+def _run_local(job: TrainingJob, compute: ComputeParams, device: torch.device, key: str, storage: Path) -> Trained:
     """Ray Train's local mode. It keeps no checkpoints, so the state goes to a file of ours."""
     file = storage / key / STATE
 
     def run(_: dict[str, Any]) -> Trained:
         resume = _load_state(file) if file.exists() else None
-        return _fit(job, _device(compute), Workers(), Checkpoints(_saver(file), compute.checkpoint_seconds, resume))
+        return _fit(job, device, Workers(), Checkpoints(_saver(file), compute.checkpoint_seconds, resume))
 
     from ray.train import RunConfig, ScalingConfig  # noqa: PLC0415 - ray costs seconds to import
     from ray.train.torch import TorchTrainer  # noqa: PLC0415
@@ -80,7 +80,7 @@ def _run_local(job: TrainingJob, compute: ComputeParams, key: str, storage: Path
     return trained
 
 
-def _run_cluster(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> Trained:
+def _run_cluster(job: TrainingJob, compute: ComputeParams, device: torch.device, key: str, storage: Path) -> Trained:
     """Real workers. The job travels through the object store, so nodes need not share the data's disk."""
     import ray  # noqa: PLC0415 - ray costs seconds to import
     from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
@@ -88,11 +88,11 @@ def _run_cluster(job: TrainingJob, compute: ComputeParams, key: str, storage: Pa
 
     started = _connect(ray)
     try:
-        _check_room(ray.cluster_resources(), compute, started)
+        _check_room(ray.cluster_resources(), compute.workers, device, started)
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"job": [ray.put(job)], "compute": compute},
-            scaling_config=ScalingConfig(num_workers=compute.workers, use_gpu=_device(compute).type == "cuda"),
+            scaling_config=ScalingConfig(num_workers=compute.workers, use_gpu=device.type == "cuda"),
             run_config=RunConfig(
                 name=key, storage_path=str(storage), failure_config=FailureConfig(max_failures=compute.max_failures)
             ),
@@ -119,13 +119,13 @@ def _connect(ray: Any) -> bool:
     return True
 
 
-def _check_room(resources: Mapping[str, float], compute: ComputeParams, here: bool) -> None:  # noqa: FBT001
+def _check_room(resources: Mapping[str, float], workers: int, device: torch.device, here: bool) -> None:  # noqa: FBT001
     """Refuse what this machine (``here``) does not have, where Ray would wait for ever; a cluster may still grow."""
-    kind = "GPU" if _device(compute).type == "cuda" else "CPU"
+    kind = "GPU" if device.type == "cuda" else "CPU"
     there = int(resources.get(kind, 0))
-    if there >= compute.workers:
+    if there >= workers:
         return
-    wanted = f"compute.workers: expected at most as many as there are {kind}s, {there}, got {compute.workers}"
+    wanted = f"compute.workers: expected at most as many as there are {kind}s, {there}, got {workers}"
     if here and cluster_address() == "local":
         raise ConfigError(wanted)
     logging.getLogger(__name__).warning("al-dgm: waiting for the cluster to grow: %s", wanted)
@@ -195,14 +195,6 @@ def _fit(job: TrainingJob, device: torch.device, workers: Workers, checkpoints: 
     return save_weights(
         {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     ), history
-
-
-def _device(compute: ComputeParams) -> torch.device:
-    there = torch.cuda.is_available()
-    if compute.gpu is True and not there:
-        raise ConfigError("compute.gpu: expected a GPU that torch can use, got none; set it to auto or false")
-    use_gpu = there if compute.gpu == "auto" else compute.gpu
-    return torch.device("cuda" if use_gpu else "cpu")
 
 
 def _saver(file: Path) -> Callable[[State], None]:

@@ -21,6 +21,7 @@ from al_dgm.errors import ConfigError, DataError, UnknownClassError
 from al_dgm.files import write_atomically
 from al_dgm.labelling.ledger import answered, consensus, describe_unknown, read_ledger
 from al_dgm.labelling.query import make_query, write_query
+from al_dgm.learning.device import set_up_torch
 from al_dgm.learning.evaluate import evaluate
 from al_dgm.learning.fit import TrainingData, explained
 from al_dgm.learning.job import ModelSpec, TrainingJob
@@ -65,6 +66,7 @@ def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
     holdout = load_holdout(layout.prepared, info)
     n = sum(explained(model, job.data, job.recipe))
+    model.to(set_up_torch(params.compute))
     measured = evaluate(model, holdout, info, params.prediction, _prediction_seed(params, k), n)
     measured.write(folder, {"round": k, "labels": len(labels), "model": spec.name, "steps": int(history[-1]["step"])})
     seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}
@@ -84,6 +86,7 @@ def acquire_round(params: Params, layout: Layout, k: int) -> None:
     done = answered(read_ledger(layout.round(k - 1) / "labels.parquet"))
     candidates = _candidates(pool, done, params.acquisition, rng(params.seed, "candidates", k))
     model, _, version = load_model(layout.round(k) / "model")
+    model.to(set_up_torch(params.compute))
     score_began = time.monotonic()
     scores = score_pool(model, pool.x[candidates], info, params, _prediction_seed(params, k))
     score_seconds = time.monotonic() - score_began

@@ -12,6 +12,7 @@ from al_dgm.data.prepared import prepare
 from al_dgm.distributed import train as distributed
 from al_dgm.errors import ConfigError
 from al_dgm.learning import rounds
+from al_dgm.learning.device import set_up_torch
 from al_dgm.learning.fit import TrainingData
 from al_dgm.learning.job import ModelSpec, TrainingJob
 
@@ -54,19 +55,19 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     """Before torch fails on it somewhere inside."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"compute\.gpu: expected a GPU"):
-        distributed._device(PARAMS.compute.model_copy(update={"gpu": True}))
+        set_up_torch(PARAMS.compute.model_copy(update={"gpu": True}))
 
 
 def test_more_workers_than_this_machine_has_are_refused(monkeypatch, caplog):
     """Ray would wait for ever; a cluster that is named may still grow, so there it only says what it waits for."""
-    compute = PARAMS.compute.model_copy(update={"workers": 3, "gpu": False})
+    cpu = torch.device("cpu")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    distributed._check_room({"CPU": 3.0}, compute, here=True)
+    distributed._check_room({"CPU": 3.0}, 3, cpu, here=True)
     assert not caplog.messages
     with pytest.raises(ConfigError, match=r"compute\.workers: .* CPUs, 2, got 3"):
-        distributed._check_room({"CPU": 2.0}, compute, here=True)
+        distributed._check_room({"CPU": 2.0}, 3, cpu, here=True)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    distributed._check_room({"CPU": 2.0}, compute, here=True)
+    distributed._check_room({"CPU": 2.0}, 3, cpu, here=True)
     assert "waiting for the cluster to grow" in caplog.text
 
 
