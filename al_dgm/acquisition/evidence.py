@@ -27,28 +27,25 @@ class Moments:
 
     Attributes:
         sum_p: Σ_k p(y | x, W_k), [N, C].
-        sum_p2: Σ_k p(y | x, W_k)², [N, C]; gives the Monte Carlo error of the mean.
         sum_entropy: Σ_k H[p(y | x, W_k)] in nats, [N].
         samples: K.
     """
 
     sum_p: Tensor
-    sum_p2: Tensor
     sum_entropy: Tensor
     samples: int = 0
 
     @classmethod
     def zeros(cls, examples: int, classes: int) -> Moments:
         """No samples yet."""
-        table = torch.zeros(examples, classes, dtype=torch.float64)
-        return cls(table, table.clone(), torch.zeros(examples, dtype=torch.float64))
+        double = torch.float64
+        return cls(torch.zeros(examples, classes, dtype=double), torch.zeros(examples, dtype=double))
 
     def add(self, log_p: Tensor) -> None:
         """Add one weight sample's log-probabilities, [N, C]."""
         p = log_p.detach().to("cpu", torch.float64).exp()
         p /= p.sum(-1, keepdim=True)  # float32 log-probabilities sum to one only up to 1e-7
         self.sum_p += p
-        self.sum_p2 += p.square()
         self.sum_entropy += torch.special.entr(p).sum(-1)
         self.samples += 1
 

@@ -51,7 +51,7 @@ def log_bayes(model: Model, x: Tensor, params: PredictionParams, seed: int) -> t
 
 
 def predictive_moments(model: Model, x: Tensor, classes: int, params: PredictionParams, seed: int) -> Moments:
-    """Sums over weight samples of p(y | x, W), its square and its entropy, for x [N, D]."""
+    """Sums over weight samples of p(y | x, W) and of its entropy, for x [N, D]."""
     moments, bayes = Moments.zeros(len(x), classes), None
     if isinstance(model, DeepGenerativeModel) and model.bayes_has_point_weights:
         with mean_weights(model):  # the bounds are most of the cost, and the same for every weight sample

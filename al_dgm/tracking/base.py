@@ -42,7 +42,6 @@ class RoundRecord:
         metrics: what it reached, name -> finite value.
         history: the training curve: a column ``step``, every other column one curve.
         artifacts: files and folders to keep with the round, such as its model.
-        params: what holds for this round only, name -> value.
         timings: seconds, name -> value; not part of the content: equal results at another speed are equal rounds.
     """
 
@@ -51,12 +50,11 @@ class RoundRecord:
     metrics: Mapping[str, float]
     history: pd.DataFrame | None = None
     artifacts: Sequence[Path] = ()
-    params: Mapping[str, object] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
 
     def content(self) -> str:
-        """Sixteen hex digits that change when the labels, metrics, history, parameters or artifacts' bytes do."""
-        digest = hashlib.sha256(repr((self.labels, sorted(self.metrics.items()), sorted(self.params.items()))).encode())
+        """Sixteen hex digits that change when the labels, metrics, history or artifacts' bytes do."""
+        digest = hashlib.sha256(repr((self.labels, sorted(self.metrics.items()))).encode())
         if self.history is not None:
             digest.update(self.history.to_csv(index=False).encode())
         for root in self.artifacts:
@@ -95,24 +93,8 @@ class Tracker(Protocol):
     def log_round(self, record: RoundRecord) -> None:
         """Show one round. Known with the same content it is left alone; with another content it is replaced."""
 
-    def log_files(self, paths: Sequence[Path], folder: str = "") -> None:
+    def log_files(self, paths: Sequence[Path]) -> None:
         """Keep files or folders with the loop, such as its figures, replacing those of the same name."""
 
     def close(self) -> None:
         """Say that nothing more comes for now."""
-
-
-class NullTracker:
-    """Mirrors nothing: ``tracking.enabled: false``."""
-
-    def open_loop(self, loop: LoopRecord) -> None:
-        """Nothing."""
-
-    def log_round(self, record: RoundRecord) -> None:
-        """Nothing."""
-
-    def log_files(self, paths: Sequence[Path], folder: str = "") -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""

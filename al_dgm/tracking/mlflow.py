@@ -152,11 +152,11 @@ class MlflowTracker:
                 self._add_timings(old, record)
             self._log_on_parent(record)
 
-    def log_files(self, paths: Sequence[Path], folder: str = "") -> None:
+    def log_files(self, paths: Sequence[Path]) -> None:
         """Files or folders as artifacts of the loop's run."""
         self._opened()
         with _translated(self._uri):
-            self._upload(self._parent, paths, folder)
+            self._upload(self._parent, paths)
 
     def close(self) -> None:
         """The loop's run is finished until something more is logged."""
@@ -205,10 +205,9 @@ class MlflowTracker:
         name = f"round {record.round}: {record.labels} labels"
         run_id: str = self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
         values = {**record.metrics, **record.timings}
-        self._log_params(run_id, record.params)
         self._log_metrics(run_id, [(key, value, record.labels) for key, value in values.items()])
         self._log_metrics(run_id, record.curve())
-        self._upload(run_id, record.artifacts, "")
+        self._upload(run_id, record.artifacts)
         self._client.set_terminated(run_id)  # the last word: a run without it was killed and is made again
         return _Child(run_id, record.round, record.labels, content, set(values))
 
@@ -268,12 +267,12 @@ class MlflowTracker:
         for start in range(0, len(entries), _PARAMS):
             self._client.log_batch(run_id, params=entries[start : start + _PARAMS])
 
-    def _upload(self, run_id: str, paths: Sequence[Path], folder: str) -> None:
+    def _upload(self, run_id: str, paths: Sequence[Path]) -> None:
         for path in paths:
             if path.is_dir():
-                self._client.log_artifacts(run_id, str(path), artifact_path=f"{folder}/{path.name}".strip("/"))
+                self._client.log_artifacts(run_id, str(path), artifact_path=path.name)
             else:
-                self._client.log_artifact(run_id, str(path), artifact_path=folder or None)
+                self._client.log_artifact(run_id, str(path))
 
 
 def _create_sqlite_store(uri: str) -> None:

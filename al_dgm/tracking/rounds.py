@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,15 @@ from al_dgm.tracking.base import LoopRecord, RoundRecord, Tracker
 _SHOWN_ELSEWHERE = {"compute", "tracking"}  # they change no result, so they may differ between a loop's rounds
 
 
-def sync(tracker: Tracker, params: Params, rounds_folder: Path, upto: int | None = None) -> None:
-    """Show the loop and its rounds 1..``upto`` to the tracker; None means as far as there are rounds.
+def sync(tracker: Tracker, params: Params, rounds_folder: Path, upto: int) -> None:
+    """Show the loop and its rounds 1..``upto`` to the tracker.
 
     Raises:
         DataError: a round's files are missing or malformed.
         TrackingError: the tracker does not answer.
     """
     tracker.open_loop(loop_record(params))
-    for k in range(1, (_last(rounds_folder) if upto is None else upto) + 1):
+    for k in range(1, upto + 1):
         tracker.log_round(round_record(rounds_folder / str(k)))
     tracker.close()
 
@@ -62,10 +61,6 @@ def round_record(folder: Path) -> RoundRecord:
         artifacts=[model] if model.is_dir() else [],
         timings=read_seconds(folder),
     )
-
-
-def _last(rounds_folder: Path) -> int:
-    return next(k for k in count(1) if not (rounds_folder / str(k) / "metrics.json").exists()) - 1
 
 
 def _settings(params: Params) -> dict[str, object]:

@@ -60,7 +60,7 @@ def test_a_loop_through_a_server(server, tmp_path, capfd):
         tracker = MlflowTracker(server, "served", None)
         tracker.open_loop(loop)
         tracker.log_round(RoundRecord(1, 20, {"accuracy": 0.5}, artifacts=[model], timings={"fit_seconds": 1.0}))
-        tracker.log_files([model / "model.json"], "figures")
+        tracker.log_files([model / "model.json"])
         tracker.close()
     parent, child = sorted(tracker._search(loop.key), key=lambda run: "al_dgm.round" in run.data.tags)
     points = tracker._client.get_metric_history(parent.info.run_id, "accuracy")
