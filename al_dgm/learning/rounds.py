@@ -45,33 +45,38 @@ def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
         train: runs the job (`al_dgm.distributed.train.train`).
     """
     began = time.monotonic()
-    info, pool = load_info(layout.prepared), load_pool(layout.prepared)
-    labels = consensus(read_ledger(layout.round(k - 1) / "labels.parquet"))
-    spec = model_spec(params.model, info)
-    job = TrainingJob(
-        spec=spec,
-        data=training_data(pool, labels, info.classes),
-        recipe=params.training,
-        seed=integer_seed(params.seed, "fit", k),
-        start=_start(params, layout, k),
-        label=f"round {k}: {len(labels)} labels",
-    )
+    info = load_info(layout.prepared)
+    job = _job(params, layout, k, info)
     # A checkpoint is taken up by the same job only, and not by the same one of a loop that runs beside this.
     key = f"train-{params.fingerprint()}-{k}-{job.digest()}"
     fit_began = time.monotonic()
     model, history = train(job, params.compute, key, layout.checkpoints)
     fit_seconds = time.monotonic() - fit_began
     folder = layout.round(k)
-    save_model(folder / "model", spec, model)
+    save_model(folder / "model", job.spec, model)
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
     holdout = load_holdout(layout.prepared, info)
     n = sum(explained(model, job.data, job.recipe))
     model.to(set_up_torch(params.compute))
     measured = evaluate(model, holdout, info, params.prediction, _prediction_seed(params, k), n)
-    measured.write(folder, {"round": k, "labels": len(labels), "model": spec.name, "steps": int(history[-1]["step"])})
+    about = {"round": k, "labels": len(job.data.y), "model": job.spec.name, "steps": int(history[-1]["step"])}
+    measured.write(folder, about)
     seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}
     _write_json(folder / "timings.json", {**seconds, "total_seconds": time.monotonic() - began})
     shutil.rmtree(layout.checkpoints / key, ignore_errors=True)  # only now is nothing lost without it
+
+
+def _job(params: Params, layout: Layout, k: int, info: DatasetInfo) -> TrainingJob:
+    """Round ``k``'s fit: on the labels that the ledger of the round before has, and on the rest of the pool."""
+    labels = consensus(read_ledger(layout.round(k - 1) / "labels.parquet"))
+    return TrainingJob(
+        spec=model_spec(params.model, info),
+        data=training_data(load_pool(layout.prepared), labels, info.classes),
+        recipe=params.training,
+        seed=integer_seed(params.seed, "fit", k),
+        start=_start(params, layout, k),
+        label=f"round {k}: {len(labels)} labels",
+    )
 
 
 def acquire_round(params: Params, layout: Layout, k: int) -> None:
