@@ -12,6 +12,7 @@ on the holdout. Rows: {method, labels, mean, sd, n}, accuracy on the holdout in 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 
@@ -94,13 +95,10 @@ def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
 def make_units(params: Params, seeds: int, labels: Sequence[int], methods: Sequence[str]) -> list[Unit]:
     """All fits, seed by seed, so that a run that stops early has all methods with about equally many seeds."""
     units = []
-    for seed in range(seeds):
-        for size in labels:
-            for method in methods:
-                own = method_params(params, method, seed)
-                decisive = (own.data, own.model, own.training, own.prediction) if method in MODELS else (own.data,)
-                setting = {"method": method, "labels": size, "seed": seed, "params": digest(*decisive)}
-                units.append(Unit(setting))
+    for seed, size, method in itertools.product(range(seeds), labels, methods):
+        own = method_params(params, method, seed)
+        decisive = (own.data, own.model, own.training, own.prediction) if method in MODELS else (own.data,)
+        units.append(Unit({"method": method, "labels": size, "seed": seed, "params": digest(*decisive)}))
     return units
 
 

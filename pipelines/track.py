@@ -17,7 +17,7 @@ from al_dgm.errors import one_line_errors
 from al_dgm.learning.layout import Layout
 from al_dgm.tracking.address import check_reachable, default_artifact_location, default_uri
 from al_dgm.tracking.base import Tracker
-from al_dgm.tracking.rounds import sync
+from al_dgm.tracking.rounds import round_record, sync
 from pipelines import parse_round
 
 TRAINED = "trained\n"
@@ -71,7 +71,8 @@ def main() -> None:
     tracker = open_tracker(params, layout)
     sync(tracker, params, layout.rounds, k - 1)
     if sys.stdin.readline() == TRAINED:
-        sync(tracker, params, layout.rounds, k)
+        tracker.log_round(round_record(layout.round(k)))
+        tracker.close()
 
 
 if __name__ == "__main__":
