@@ -112,7 +112,6 @@ class PredictionParams(_Section):
 
     weight_samples: Positive
     latent_samples: Positive
-    batch_size: Positive
 
 
 class AcquisitionParams(_Section):
@@ -130,6 +129,7 @@ class ComputeParams(_Section):
     workers: NonNegative
     gpu: bool | Literal["auto"]
     threads: Positive | None
+    prediction_batch: Positive
     checkpoint_seconds: Annotated[float, Field(gt=0)]
     max_failures: NonNegative
 

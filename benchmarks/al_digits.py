@@ -33,7 +33,7 @@ from common import (
     run_units,
     with_changes,
 )
-from digits_data import Split, fit_and_measure, load_split, prediction_seed
+from digits_data import Split, fit_and_measure, load_split
 
 from al_dgm.acquisition import SELECTORS, select
 from al_dgm.config import Params, load_params
@@ -78,7 +78,7 @@ def loop_params(params: Params, acquisition: str, seed: int) -> Params:
 def choose(params: Params, split: Split, model: Model, labelled: Sequence[str], k: int) -> list[str]:
     """Round ``k``'s query, as the stage `acquire` makes it."""
     candidates = np.flatnonzero(~np.isin(split.pool.ids, labelled))
-    scores = score_pool(model, split.pool.x[candidates], split.info, params, prediction_seed(params, k))
+    scores = score_pool(model, split.pool.x[candidates], split.info, params, k)
     selector = params.acquisition.selector.build(SELECTORS, "acquisition.selector")
     ids = [str(split.pool.ids[i]) for i in candidates]
     return [name for name, _ in select(ids, scores, selector, QUERY, rng(params.seed, "selection", k))]

@@ -212,6 +212,31 @@ def results_by(units: Sequence[Unit], raw: RawFile, *names: str) -> dict[tuple[A
     return found
 
 
+def compared_rows(units: Sequence[Unit], raw: RawFile, what: str, reference: str) -> list[dict[str, Any]]:
+    """One row for each value of ``what`` at each number of labels, over the seeds that are done.
+
+    {<what>, labels, mean, sd, n, gain, gain_ci}: accuracy in 0..1, its mean paired difference from the value
+    ``reference``, and that difference's 95 % interval (`paired_interval`); ``failures`` where fits failed.
+    """
+    found = results_by(units, raw, what, "labels", "seed")
+    accuracies = {
+        group: {seed: result["accuracy"] for seed, result in results.items() if "accuracy" in result}
+        for group, results in found.items()
+    }
+    rows = []
+    for (name, labels), ours in accuracies.items():
+        theirs = accuracies.get((reference, labels), {}) if name != reference else {}
+        pairs = sorted(set(ours) & set(theirs))
+        mean, sd = mean_and_sd(list(ours.values())) if ours else (None, None)
+        gain, interval = (
+            paired_interval([ours[s] for s in pairs], [theirs[s] for s in pairs]) if pairs else (None, None)
+        )
+        row = {what: name, "labels": labels, "mean": mean, "sd": sd, "n": len(ours), "gain": gain, "gain_ci": interval}
+        failed = len(found[name, labels]) - len(ours)
+        rows.append(row | ({"failures": failed} if failed else {}))
+    return rows
+
+
 Work = Callable[[Setting, Sequence[Result]], Result]  # (setting, results of the units before it) -> result
 
 

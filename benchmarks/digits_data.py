@@ -20,7 +20,7 @@ from al_dgm.labelling.seed_set import choose_seed_set
 from al_dgm.learning.evaluate import evaluate
 from al_dgm.learning.fit import explained
 from al_dgm.learning.job import TrainingJob
-from al_dgm.learning.rounds import model_spec, training_data
+from al_dgm.learning.rounds import model_spec, predictor, training_data
 from al_dgm.models import Model
 from al_dgm.seeding import integer_seed
 
@@ -67,18 +67,13 @@ def training_job(params: Params, split: Split, labels: pd.Series, k: int = 1) ->
     )
 
 
-def prediction_seed(params: Params, k: int) -> int:
-    """The stream of weight and latent samples of round ``k``."""
-    return integer_seed(params.seed, "prediction", k)
-
-
 def fit_and_measure(params: Params, split: Split, labels: pd.Series, k: int = 1) -> tuple[Model, dict[str, Any]]:
     """Round ``k``'s model, trained on ``labels`` in this process, and its metrics on the holdout."""
     job = training_job(params, split, labels, k)
     model, _ = job.run(torch.device("cpu"))
     model.eval()
     n = sum(explained(model, job.data, job.recipe))
-    evaluation = evaluate(model, split.holdout, split.info, params.prediction, prediction_seed(params, k), n)
+    evaluation = evaluate(model, split.holdout, split.info, predictor(params, k, "measuring"), n)
     measured = dict(evaluation.values)
     return model, {name: float(measured[name]) for name in ("accuracy", "nll", "ece")}
 

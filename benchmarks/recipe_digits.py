@@ -26,12 +26,10 @@ from common import (
     Setting,
     Unit,
     add_unit_options,
+    compared_rows,
     digest,
-    mean_and_sd,
-    paired_interval,
     parser,
     report,
-    results_by,
     run_units,
     with_changes,
 )
@@ -129,26 +127,6 @@ def make_units(params: Params, seeds: int, labels: Sequence[int], variants: Sequ
     return units
 
 
-def make_rows(units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
-    """Statistics over the seeds that are done."""
-    found = {
-        group: {seed: result["accuracy"] for seed, result in results.items() if "accuracy" in result}
-        for group, results in results_by(units, raw, "variant", "labels", "seed").items()
-        if any("accuracy" in result for result in results.values())
-    }
-    rows = []
-    for (variant, labels), ours in found.items():
-        mean, sd = mean_and_sd(list(ours.values()))
-        theirs = found.get(("recipe", labels), {})
-        pairs = sorted(set(ours) & set(theirs)) if variant != "recipe" else []
-        gain, interval = (
-            paired_interval([ours[s] for s in pairs], [theirs[s] for s in pairs]) if pairs else (None, None)
-        )
-        row = {"variant": variant, "labels": labels, "mean": mean, "sd": sd, "n": len(ours)}
-        rows.append({**row, "gain": gain, "gain_ci": interval})
-    return sorted(rows, key=lambda row: row["labels"])
-
-
 def main() -> None:
     """Do what is missing and report."""
     options = parser(__doc__)
@@ -164,7 +142,7 @@ def main() -> None:
     units = make_units(params, given.seeds, given.labels, given.variants)
     raw = RawFile(given.results / "raw" / "recipe_digits.jsonl")
     run_units(units, partial(work, params, given.data.resolve()), raw, given.jobs, given.budget_seconds)
-    report("recipe_digits", make_rows(units, raw), given.results)
+    report("recipe_digits", compared_rows(units, raw, "variant", "recipe"), given.results)
 
 
 if __name__ == "__main__":

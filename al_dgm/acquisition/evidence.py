@@ -1,11 +1,12 @@
 """What an acquisition function may look at, and what it must declare that it needs.
 
-Weight samples stream: for each draw W_k from q(W), add log p(y | x, W_k) of the whole pool, or of one shard of it,
-and forget it. Memory is O(N C) whatever the number of samples, and sums over shards or over samples merge exactly.
+Weight samples stream: for each draw W_k from q(W), add log p(y | x, W_k) of a minibatch of the pool and
+forget it. Memory is O(N C) whatever the number of samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -40,6 +41,12 @@ class Moments:
         """No samples yet."""
         double = torch.float64
         return cls(torch.zeros(examples, classes, dtype=double), torch.zeros(examples, dtype=double))
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Moments]) -> Moments:
+        """The moments of all examples from those of their minibatches, over equally many samples."""
+        sum_p, sum_entropy = (torch.cat([getattr(part, name) for part in parts]) for name in ("sum_p", "sum_entropy"))
+        return cls(sum_p, sum_entropy, parts[0].samples)
 
     def add(self, log_p: Tensor) -> None:
         """Add one weight sample's log-probabilities, [N, C]."""

@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from al_dgm.config import PredictionParams
 from al_dgm.data.prepared import DatasetInfo, Holdout
 from al_dgm.files import write_atomically, write_table
 from al_dgm.learning import metrics
-from al_dgm.learning.predict import expected_elbo, predictive_moments
+from al_dgm.learning.predict import Predictor
 from al_dgm.models import DeepGenerativeModel, Model
 from al_dgm.nn.bayesian import kl_of_weights
 
@@ -45,9 +44,7 @@ class Evaluation:
         write_table(folder / "predictions.parquet", self.predictions)
 
 
-def evaluate(
-    model: Model, holdout: Holdout, info: DatasetInfo, params: PredictionParams, seed: int, explained: int
-) -> Evaluation:
+def evaluate(model: Model, holdout: Holdout, info: DatasetInfo, predictor: Predictor, explained: int) -> Evaluation:
     """Accuracy, NLL, Brier score and calibration of the predictive distribution; the bound; the KL of the weights.
 
     The predictive distribution is averaged over weight samples; the bound is taken at their mean. The KL is in nats per
@@ -55,7 +52,7 @@ def evaluate(
     """
     began = time.monotonic()
     x = torch.from_numpy(holdout.x)
-    predicted = predictive_moments(model, x, len(info.classes), params, seed).mean_p.clamp_min(1e-300).log().numpy()
+    predicted = predictor.moments(model, x, len(info.classes)).mean_p.clamp_min(1e-300).log().numpy()
     values: Values = {
         "accuracy": metrics.accuracy(predicted, holdout.labels),
         "nll": metrics.nll(predicted, holdout.labels),
@@ -64,7 +61,7 @@ def evaluate(
         "bound": None,
     }
     if isinstance(model, DeepGenerativeModel):
-        values["bound"] = expected_elbo(model, x, params, seed).double().mean().item()
+        values["bound"] = predictor.expected_elbo(model, x).double().mean().item()
     with torch.no_grad():
         kl = {name: value.item() / explained for name, value in kl_of_weights(model).items()}
     values |= {"kl_weights": sum(kl.values()), "kl_weights_per_layer": kl}

@@ -8,7 +8,6 @@ only: neither on the number of workers (up to rounding) nor on how often the fit
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from al_dgm.config import TrainingParams
 from al_dgm.errors import TrainingError
@@ -24,6 +22,7 @@ from al_dgm.learning.batches import Batches
 from al_dgm.learning.objective import Minibatch, Objective, Phase
 from al_dgm.models import Model
 from al_dgm.objectives.schedules import cosine, ramp
+from al_dgm.progress import progress_bar
 
 WINDOW = 50  # steps between records; the only times at which the loop waits for the device
 
@@ -243,7 +242,7 @@ def fit(
         running.load(checkpoints.resume)
     model.train()
     saved = time.monotonic()
-    with _progress_bar(recipe.steps, running.progress.step, label, shown=workers.rank == 0) as bar:
+    with progress_bar(recipe.steps, label, initial=running.progress.step, shown=workers.rank == 0) as bar:
         while not running.finished:
             steps = min(WINDOW, recipe.steps - running.progress.step)
             running.record([running.step() for _ in range(steps)])
@@ -257,10 +256,3 @@ def fit(
     running.finish()
     model.eval()
     return running.progress.history
-
-
-def _progress_bar(total: int, initial: int, label: str, *, shown: bool) -> tqdm:
-    """A bar that redraws on a terminal, and adds a line every ten seconds to a log file. TQDM_DISABLE=1 hides it."""
-    interval = 0.2 if sys.stderr.isatty() else 10.0
-    hidden = {} if shown else {"disable": True}
-    return tqdm(total=total, initial=initial, desc=label, mininterval=interval, miniters=1, **hidden)

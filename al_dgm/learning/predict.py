@@ -6,7 +6,8 @@ noise is common to all examples (`CommonNoise`), so what is predicted for one do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,72 +17,82 @@ from al_dgm.config import PredictionParams
 from al_dgm.models import DeepGenerativeModel, Model
 from al_dgm.nn.bayesian import bayesian_layers, mean_weights, weight_sample
 from al_dgm.nn.noise import CommonNoise, generator
+from al_dgm.progress import progress_bar
 from al_dgm.seeding import integer_seed
 
 
-def weight_samples(model: Model, params: PredictionParams, seed: int) -> Iterator[int]:
-    """Put the model's weights to sample k = 0, 1, …, one after the other; point weights make one sample of all."""
-    for k in range(params.weight_samples if bayesian_layers(model) else 1):
-        with weight_sample(model, generator(integer_seed(seed, "weights", k))):
-            yield k
+@dataclass(frozen=True)
+class Predictor:
+    """How to predict, and by which random numbers.
 
-
-@torch.no_grad()
-def log_predictive(model: Model, x: Tensor, params: PredictionParams, seed: int, *bayes: Tensor) -> Tensor:
-    """log p(y | x, W) for the weights in use, [N, C], in minibatches; ``bayes`` is what `log_bayes` gave, if it did."""
-    device = next(model.parameters()).device
-
-    def predict(x: Tensor, *bayes: Tensor) -> Tensor:
-        return model.log_predictive(x.to(device), _common_noise(seed, device), params.latent_samples, *bayes)
-
-    return _in_minibatches(predict, params.batch_size, x, *bayes)
-
-
-@torch.no_grad()
-def log_bayes(model: Model, x: Tensor, params: PredictionParams, seed: int) -> tuple[Tensor, ...]:
-    """The part of `log_predictive` that comes from the bounds, ([N, C],); () for a model that predicts without it."""
-    if not isinstance(model, DeepGenerativeModel) or model.prediction == "classifier":
-        return ()
-    generative, device = model, next(model.parameters()).device
-
-    def bayes(x: Tensor) -> Tensor:
-        return generative.log_bayes(x.to(device), _common_noise(seed, device), params.latent_samples)
-
-    return (_in_minibatches(bayes, params.batch_size, x),)
-
-
-def predictive_moments(model: Model, x: Tensor, classes: int, params: PredictionParams, seed: int) -> Moments:
-    """Sums over weight samples of p(y | x, W) and of its entropy, for x [N, D]."""
-    moments, bayes = Moments.zeros(len(x), classes), None
-    if isinstance(model, DeepGenerativeModel) and model.bayes_has_point_weights:
-        with mean_weights(model):  # the bounds are most of the cost, and the same for every weight sample
-            bayes = log_bayes(model, x, params, seed)
-    for _ in weight_samples(model, params, seed):
-        own = log_bayes(model, x, params, seed) if bayes is None else bayes
-        moments.add(log_predictive(model, x, params, seed, *own))
-    return moments
-
-
-@torch.no_grad()
-def expected_elbo(model: DeepGenerativeModel, x: Tensor, params: PredictionParams, seed: int) -> Tensor:
-    """The bound U(x) in nats at the posterior mean of the weights, [N].
-
-    x is drawn as in training (binarised, for a Bernoulli model), with thresholds common to all examples.
+    Attributes:
+        params: how many samples.
+        seed: of the samples.
+        batch: examples at a time; changes memory and speed, and no result.
+        label: of the progress bar, which appears where predicting takes long.
     """
-    device = next(model.parameters()).device
 
-    def elbo(x: Tensor) -> Tensor:
-        noise = _common_noise(seed, device)
-        return model.elbo(model.space.observation.draw(x.to(device), noise), noise, params.latent_samples)
+    params: PredictionParams
+    seed: int
+    batch: int = 100
+    label: str = "predicting"
 
-    with mean_weights(model):
-        return _in_minibatches(elbo, params.batch_size, x).cpu()
+    @torch.no_grad()
+    def moments(self, model: Model, x: Tensor, classes: int) -> Moments:
+        """Sums over weight samples of p(y | x, W) and of its entropy, for x [N, D]."""
+        return Moments.concatenated([self._moments(model, part, classes) for part in self._minibatches(model, x)])
 
+    @torch.no_grad()
+    def expected_elbo(self, model: DeepGenerativeModel, x: Tensor) -> Tensor:
+        """The bound U(x) in nats at the posterior mean of the weights, for x [N, D]; [N].
 
-def _in_minibatches(function: Callable[..., Tensor], size: int, *tensors: Tensor) -> Tensor:
-    """``function`` of ``size`` rows at a time of all ``tensors``."""
-    return torch.cat([function(*parts) for parts in zip(*(tensor.split(size) for tensor in tensors), strict=True)])
+        x is drawn as in training (binarised, for a Bernoulli model), with thresholds common to all examples.
+        """
 
+        def elbo(x: Tensor) -> Tensor:
+            noise = self._noise(x)
+            return model.elbo(model.space.observation.draw(x, noise), noise, self.params.latent_samples).cpu()
 
-def _common_noise(seed: int, device: torch.device) -> CommonNoise:
-    return CommonNoise(generator(integer_seed(seed, "latents"), device))
+        with mean_weights(model):
+            return torch.cat([elbo(part) for part in self._minibatches(model, x)])
+
+    def weight_samples(self, model: Model) -> Iterator[int]:
+        """Put the model's weights to sample k = 0, 1, …, one after the other; point weights make one sample of all."""
+        for k in range(self.params.weight_samples if bayesian_layers(model) else 1):
+            with weight_sample(model, generator(integer_seed(self.seed, "weights", k))):
+                yield k
+
+    def log_predictive(self, model: Model, x: Tensor, *bayes: Tensor) -> Tensor:
+        """log p(y | x, W) of one minibatch for the weights in use, [B, C]; ``bayes`` is what `log_bayes` gave."""
+        return model.log_predictive(x, self._noise(x), self.params.latent_samples, *bayes)
+
+    def log_bayes(self, model: Model, x: Tensor) -> tuple[Tensor, ...]:
+        """The part of `log_predictive` that comes from the bounds, ([B, C],); () for a model that does without it."""
+        if not isinstance(model, DeepGenerativeModel) or model.prediction == "classifier":
+            return ()
+        return (model.log_bayes(x, self._noise(x), self.params.latent_samples),)
+
+    def _moments(self, model: Model, x: Tensor, classes: int) -> Moments:
+        """`moments` of one minibatch."""
+        moments, bayes = Moments.zeros(len(x), classes), None
+        if isinstance(model, DeepGenerativeModel) and model.bayes_has_point_weights:
+            with mean_weights(model):  # the bounds are most of the cost, and the same for every weight sample
+                bayes = self.log_bayes(model, x)
+        for _ in self.weight_samples(model):
+            own = self.log_bayes(model, x) if bayes is None else bayes
+            moments.add(self.log_predictive(model, x, *own))
+        return moments
+
+    def _minibatches(self, model: Model, x: Tensor) -> Iterator[Tensor]:
+        """x by minibatches, on the model's device.
+
+        Enumerating y makes S C rows of each example; a CPU is fastest while those of a minibatch fit its cache.
+        """
+        device = next(model.parameters()).device
+        with progress_bar(len(x), self.label, delay=5.0) as bar:
+            for part in x.split(self.batch):
+                yield part.to(device)
+                bar.update(len(part))
+
+    def _noise(self, x: Tensor) -> CommonNoise:
+        return CommonNoise(generator(integer_seed(self.seed, "latents"), x.device))

@@ -27,7 +27,7 @@ from al_dgm.learning.fit import TrainingData, explained
 from al_dgm.learning.job import ModelSpec, TrainingJob
 from al_dgm.learning.layout import Layout
 from al_dgm.learning.model_files import load_model, save_model
-from al_dgm.learning.predict import expected_elbo, predictive_moments
+from al_dgm.learning.predict import Predictor
 from al_dgm.models import MODELS, DeepGenerativeModel, Model
 from al_dgm.registry import build, lookup
 from al_dgm.seeding import integer_seed, rng
@@ -58,7 +58,7 @@ def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
     holdout = load_holdout(layout.prepared, info)
     n = sum(explained(model, job.data, job.recipe))
     model.to(set_up_torch(params.compute))
-    measured = evaluate(model, holdout, info, params.prediction, _prediction_seed(params, k), n)
+    measured = evaluate(model, holdout, info, predictor(params, k, "measuring on the holdout"), n)
     about = {"round": k, "labels": len(job.data.y), "model": job.spec.name, "steps": int(history[-1]["step"])}
     measured.write(folder, about)
     seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}
@@ -93,7 +93,7 @@ def acquire_round(params: Params, layout: Layout, k: int) -> None:
     model, _, version = load_model(layout.round(k) / "model")
     model.to(set_up_torch(params.compute))
     score_began = time.monotonic()
-    scores = score_pool(model, pool.x[candidates], info, params, _prediction_seed(params, k))
+    scores = score_pool(model, pool.x[candidates], info, params, k)
     score_seconds = time.monotonic() - score_began
     selector = params.acquisition.selector.build(SELECTORS, "acquisition.selector")
     ids = [str(pool.ids[i]) for i in candidates]
@@ -107,14 +107,14 @@ def acquire_round(params: Params, layout: Layout, k: int) -> None:
     )
 
 
-def score_pool(model: Model, x: np.ndarray, info: DatasetInfo, params: Params, seed: int) -> np.ndarray:
-    """Acquisition scores of candidates x [N, D] in model space; computes only what the score declares, [N]."""
+def score_pool(model: Model, x: np.ndarray, info: DatasetInfo, params: Params, k: int) -> np.ndarray:
+    """Round ``k``'s scores of candidates x [N, D] in model space; computes only what the score declares, [N]."""
     score = build(SCORES, params.acquisition.name, {}, path="acquisition.name")
-    evidence = Evidence(examples=len(x))
+    evidence, inputs, predict = Evidence(examples=len(x)), torch.from_numpy(x), predictor(params, k, "scoring the pool")
     if score.needs is Needs.MOMENTS:
-        evidence.moments = predictive_moments(model, torch.from_numpy(x), len(info.classes), params.prediction, seed)
+        evidence.moments = predict.moments(model, inputs, len(info.classes))
     if score.needs is Needs.BOUND:
-        evidence.bound = expected_elbo(generative(model, params), torch.from_numpy(x), params.prediction, seed)
+        evidence.bound = predict.expected_elbo(generative(model, params), inputs)
     return score(evidence).numpy()
 
 
@@ -189,8 +189,10 @@ def _start(params: Params, layout: Layout, k: int) -> dict[str, Tensor] | None:
     return load_model(layout.round(k - 1) / "model")[0].state_dict()
 
 
-def _prediction_seed(params: Params, k: int) -> int:
-    return integer_seed(params.seed, "prediction", k)
+def predictor(params: Params, k: int, label: str) -> Predictor:
+    """How round ``k`` predicts; measuring and scoring share their random numbers."""
+    seed, batch = integer_seed(params.seed, "prediction", k), params.compute.prediction_batch
+    return Predictor(params.prediction, seed, batch, label)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from al_dgm.errors import ConfigError, DataError
 from al_dgm.learning.fit import TrainingData, fit
 from al_dgm.learning.job import ModelSpec
 from al_dgm.learning.model_files import WEIGHTS, load_model, save_model
-from al_dgm.learning.predict import expected_elbo, log_bayes, log_predictive, predictive_moments, weight_samples
+from al_dgm.learning.predict import Predictor
 from al_dgm.models import DeepGenerativeModel
 from al_dgm.models.base import UnlabelledSettings
 from al_dgm.nn.bayesian import bayesian_layers, kl_of_weights, mean_weights
@@ -86,7 +86,7 @@ def test_predictions_and_version_survive_the_disk(name, tmp_path):
     loaded, read, read_version = load_model(tmp_path / "one")
     assert (read, read_version) == (about, version)
     assert not loaded.training
-    before, after = (predictive_moments(m, x, C, PARAMS.prediction, seed=5) for m in (model, loaded))
+    before, after = (Predictor(PARAMS.prediction, seed=5).moments(m, x, C) for m in (model, loaded))
     assert torch.equal(before.sum_p, after.sum_p)
     assert save_model(tmp_path / "two", read, loaded) == version
     assert save_model(tmp_path / "three", about, about.build(1)) != version
@@ -132,10 +132,10 @@ def test_a_prediction_does_not_depend_on_the_minibatch(name, kind):
     model, x = spec(name, kind, prediction="both").build(0).eval(), data(kind, rows=7)
     found = []
     for size in (1, 3, 7):
-        params = PARAMS.prediction.model_copy(update={"batch_size": size, "weight_samples": 3})
-        found.append([predictive_moments(model, x, C, params, seed=1).sum_p])
+        predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=1, batch=size)
+        found.append([predictor.moments(model, x, C).sum_p])
         if isinstance(model, DeepGenerativeModel):
-            found[-1].append(expected_elbo(model, x, params, seed=1).double())
+            found[-1].append(predictor.expected_elbo(model, x).double())
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], atol=1e-5, rtol=1e-5)
 
@@ -144,10 +144,10 @@ def test_a_prediction_does_not_depend_on_the_minibatch(name, kind):
 def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(name):
     """Whatever was scored before, and in whichever company: joint acquisition and sharding rest on this."""
     model, x = spec(name).build(0).eval(), data(rows=9)
-    params = PARAMS.prediction.model_copy(update={"weight_samples": 3})
-    whole = [log_predictive(model, x, params, seed=2) for _ in weight_samples(model, params, seed=2)]
-    part = [log_predictive(model, x[[5, 1]], params, seed=2) for _ in weight_samples(model, params, seed=2)]
-    twice = [log_predictive(model, x[[0, 0]], params, seed=2) for _ in weight_samples(model, params, seed=2)]
+    predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=2)
+    whole = [predictor.log_predictive(model, x) for _ in predictor.weight_samples(model)]
+    part = [predictor.log_predictive(model, x[[5, 1]]) for _ in predictor.weight_samples(model)]
+    twice = [predictor.log_predictive(model, x[[0, 0]]) for _ in predictor.weight_samples(model)]
     assert len(whole) == 3
     for k in range(3):
         torch.testing.assert_close(part[k], whole[k][[5, 1]], atol=1e-5, rtol=1e-5)
@@ -161,11 +161,11 @@ def test_what_weight_samples_have_in_common_may_be_computed_once(name, bayesian)
     """The moments with the shared part equal those of predicting anew for every weight sample."""
     model, x = spec(name, bayesian=bayesian, prediction="both").build(0).eval(), data(rows=9)
     assert model.bayes_has_point_weights == (bayesian == "classifier")
-    params = PARAMS.prediction.model_copy(update={"weight_samples": 3, "batch_size": 4})
+    predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=2, batch=4)
     anew = Moments.zeros(len(x), C)
-    for _ in weight_samples(model, params, seed=2):
-        anew.add(log_predictive(model, x, params, 2, *log_bayes(model, x, params, 2)))
-    found = predictive_moments(model, x, C, params, seed=2)
+    for _ in predictor.weight_samples(model):
+        anew.add(predictor.log_predictive(model, x, *predictor.log_bayes(model, x)))
+    found = predictor.moments(model, x, C)
     torch.testing.assert_close(found.sum_p, anew.sum_p, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.sum_entropy, anew.sum_entropy, atol=1e-5, rtol=1e-5)
 
@@ -199,6 +199,6 @@ def test_fully_bayesian_models_train(name, seed):
     assert all(math.isfinite(value) for row in history for value in row.values())
     assert all(value.isfinite().all() for value in model.state_dict().values())
     with mean_weights(model):
-        predicted = log_predictive(model, x[30:], PARAMS.prediction, seed=0).argmax(-1)
+        predicted = Predictor(PARAMS.prediction, seed=0).log_predictive(model, x[30:]).argmax(-1)
     assert (predicted == y[30:]).float().mean() > 0.5
     assert all(value.item() > 0 for value in kl_of_weights(model).values())

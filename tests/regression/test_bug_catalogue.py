@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_models import PARAMS
 from small_project import make_project
 from torch import nn
 
@@ -22,7 +23,7 @@ from al_dgm.files import read_table, write_table
 from al_dgm.learning.batches import Batches
 from al_dgm.learning.job import ModelSpec
 from al_dgm.learning.objective import Weighting
-from al_dgm.learning.predict import expected_elbo
+from al_dgm.learning.predict import Predictor
 from al_dgm.learning.rounds import train_round, training_data
 from al_dgm.models import MODELS
 from al_dgm.models.base import Enumeration, UnlabelledSettings
@@ -227,8 +228,7 @@ def test_bug_20_trained_and_reported_bounds_are_of_zeros_and_ones(name, monkeypa
     seen = seen_by_enumerate(model, monkeypatch)
     model.labelled_terms(x, torch.zeros(B).long(), noise())
     model.unlabelled_terms(x, noise(), UnlabelledSettings())
-    params = type("Params", (), {"latent_samples": 2, "batch_size": 3})
-    expected_elbo(model, x, params, seed=0)
+    Predictor(PARAMS.prediction, seed=0, batch=3).expected_elbo(model, x)
     assert len(seen) == 2 + math.ceil(B / 3)
     assert all(set(part.unique().tolist()) <= {0.0, 1.0} for part in seen)
 
@@ -282,7 +282,6 @@ def test_bug_27_and_30_latents_start_at_unit_variance_and_hidden_layers_as_asked
 def test_bug_33_every_holdout_example_is_measured(name):
     """7 examples in minibatches of 3 give 7 bounds, those of one minibatch."""
     model, x = model_of(name), torch.rand(7, D, generator=generator(2))
-    params = [type("Params", (), {"latent_samples": 2, "batch_size": size}) for size in (3, 7)]
-    threes, whole = (expected_elbo(model, x, each, seed=0) for each in params)
+    threes, whole = (Predictor(PARAMS.prediction, seed=0, batch=n).expected_elbo(model, x) for n in (3, 7))
     assert threes.shape == (7,)
     torch.testing.assert_close(threes, whole)

@@ -180,6 +180,21 @@ def test_results_are_found_by_setting(common, tmp_path):
     assert found == {(1,): {0: {"value": 10}, 1: {"value": 11}}, (2,): {0: {"value": 20}}}
 
 
+def test_rows_compare_each_method_with_the_reference_on_the_seeds_that_both_have(common, tmp_path):
+    found = {("a", 0): 0.5, ("a", 1): 0.7, ("b", 0): 0.6, ("b", 1): 0.9, ("b", 2): 0.1, ("b", 3): None}
+    units = [common.Unit({"method": name, "labels": 10, "seed": seed}) for name, seed in found]
+    raw = common.RawFile(tmp_path / "raw.jsonl")
+    for unit, accuracy in zip(units, found.values(), strict=True):
+        raw.append(unit, {"failure": "diverged"} if accuracy is None else {"accuracy": accuracy}, 1.0, "abc")
+    reference, row = common.compared_rows(units, raw, "method", "a")
+    assert (reference["n"], reference["gain"], reference["gain_ci"]) == (2, None, None)
+    assert row["mean"] == pytest.approx(1.6 / 3)
+    assert row["gain"] == pytest.approx(0.15)
+    low, high = row["gain_ci"]
+    assert (low + high) / 2 == pytest.approx(0.15)
+    assert (row["n"], row["failures"]) == (3, 1)
+
+
 def test_the_digest_sees_what_decides_and_nothing_else(common):
     """Options of the model in use count, those of a model that is not used do not."""
     params = load_params(ROOT / "params.yaml")
