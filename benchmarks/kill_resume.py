@@ -4,9 +4,11 @@ In a copy of the working tree a short loop runs once undisturbed. In a second co
 that it started at random moments spread over the stages, each time followed by a new `dvc repro`. Then a Ray worker is
 killed in the midst of a fit. Rows:
 
-    {moment, stage, checkpoint, killed, equal}   seconds after the stage began; whether a fit's state was kept by then;
+    {moment, stage, checkpoint, killed, equal, lock_torn}
+                                                 seconds after the stage began; whether a fit's state was kept by then;
                                                  whether all that was on disk right after the kill equals the
-                                                 undisturbed run's bytes (a file is whole or absent)
+                                                 undisturbed run's bytes (a file is whole or absent); whether DVC's own
+                                                 lock file was left half written, and had to be removed
     {moment: "end", stage: "all", …, checks}     every ledger, query, metrics.json, history and model; the labels; the
                                                  points in MLflow
     {moment: "first checkpoint", stage: "fit, N workers", killed, equal, max_abs_difference}
@@ -83,6 +85,8 @@ def kill_once(copy: WorkingCopy, order: Sequence[str], target: str, delay: float
     alive = process.poll() is None
     kill_session(process.pid)
     process.communicate()
+    if not alive and process.returncode:
+        raise RuntimeError(f"dvc repro failed in {copy.folder}:\n{copy.output[-3000:]}")
     return hit, alive
 
 
@@ -98,7 +102,8 @@ def disturb(
         left = result_files(copy)
         equal = all(undisturbed.get(name) == content for name, content in left.items())
         kept = has_checkpoint(copy.folder / "checkpoints")
-        rows.append({"moment": delay, "stage": stage, "checkpoint": kept, "killed": killed, "equal": equal})
+        row = {"moment": delay, "stage": stage, "checkpoint": kept, "killed": killed, "equal": equal}
+        rows.append({**row, "lock_torn": copy.mend_lock()})
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -98,6 +99,18 @@ class WorkingCopy:
         if process.returncode:
             raise RuntimeError(f"dvc repro failed in {self.folder}:\n{self.output[-3000:]}")
         return time.monotonic() - began
+
+    def mend_lock(self) -> bool:
+        """Remove DVC's lock file if a kill left it half written, as `al-dgm doctor` advises; whether it was."""
+        path = self.folder / ".dvc" / "tmp" / "rwlock"
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        except ValueError:
+            path.unlink()
+            return True
+        return False
 
     def follow(self, process: subprocess.Popen[str]) -> Iterator[str]:
         """The stages that a started `dvc repro` runs, as it begins them; all that it prints goes to ``output``."""

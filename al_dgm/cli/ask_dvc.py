@@ -10,6 +10,10 @@ from typing import Any
 
 from al_dgm.learning.layout import Layout
 
+# DVC writes this file in place, so that killing it can leave it empty, and then refuses to start.
+TORN_LOCK = (
+    ".dvc/tmp/rwlock was left half written by a dvc that was killed; `rm .dvc/tmp/rwlock`, it holds nothing else"
+)
 SECONDS = 60.0  # it hashes what has changed, which may be much
 
 Stale = Mapping[str, list[Any]]  # stage -> what changed, as `dvc status --json` has it
@@ -31,4 +35,4 @@ def ask_dvc(layout: Layout) -> tuple[Stale | None, str]:
     if isinstance(answer, dict):
         return answer, ""
     lines = done.stderr.strip().splitlines() or ["`dvc status` fails without a word"]
-    return None, lines[0].removeprefix("ERROR: ")
+    return None, TORN_LOCK if "RWLock-file" in lines[0] else lines[0].removeprefix("ERROR: ")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from al_dgm.cli.ask_dvc import Stale, ask_dvc
+from al_dgm.cli.ask_dvc import TORN_LOCK, Stale, ask_dvc
 from al_dgm.config import Params, Rounds, load_params, load_rounds
 from al_dgm.errors import DataError
 from al_dgm.labelling.ledger import count, read_ledger
@@ -86,6 +86,7 @@ def describe(layout: Layout) -> str:
         "",
         "a stage is running now" if "busy" in reason else f"next `dvc repro`: {_what(following, stale)}",
     ]
+    lines += [f"dvc: {reason}"] if reason == TORN_LOCK else []
     lines += [f"corrected: {what}" for state in states for what in _corrections(params, layout, state.number)]
     waiting = _waiting(params, layout, following)
     return "\n".join([*lines, f"waiting: {waiting}"] if waiting else lines)

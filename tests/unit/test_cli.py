@@ -220,6 +220,18 @@ def test_status_asks_dvc_what_is_out_of_date(project, al_dgm):
     assert al_dgm("status")[1].endswith("next `dvc repro`: goes on with prepare\n")
 
 
+def test_a_lock_that_a_killed_dvc_left_half_written_is_named_with_its_remedy(project, al_dgm):
+    """DVC refuses to start with it, and does not say what to do."""
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
+    (project.folder / "dvc.yaml").write_text("stages:\n  prepare:\n    cmd: mkdir -p x\n    outs: [x]\n")
+    lock = project.folder / ".dvc" / "tmp" / "rwlock"
+    lock.write_text("")
+    assert "`rm .dvc/tmp/rwlock`" in al_dgm("status")[1]
+    assert "`rm .dvc/tmp/rwlock`" in findings(project, Level.FAIL)["dvc"]
+    lock.unlink()
+    assert "dvc" in findings(project, Level.OK)
+
+
 def test_report_prints_the_report_and_how_to_open_mlflow(project, al_dgm):
     """Without a report it says how to get one; with one the last line opens MLflow."""
     code, _, err = al_dgm("report")
