@@ -106,6 +106,15 @@ class TrainingParams(_Section):
     min_improvement: Annotated[float, Field(ge=0)]
     start: Literal["cold", "warm"]
 
+    @model_validator(mode="after")
+    def _responsibility_grows(self) -> TrainingParams:
+        if self.responsibility_start > self.responsibility_end:
+            raise ValueError(
+                f"responsibility_start: expected at most responsibility_end, {self.responsibility_end}, "
+                f"got {self.responsibility_start}"
+            )
+        return self
+
 
 class PredictionParams(_Section):
     """How many samples a predictive probability averages over."""
@@ -121,6 +130,14 @@ class AcquisitionParams(_Section):
     query_size: Positive
     selector: Choice
     max_candidates: Positive | None
+
+    @model_validator(mode="after")
+    def _candidates_suffice(self) -> AcquisitionParams:
+        if self.max_candidates is not None and self.max_candidates < self.query_size:
+            raise ValueError(
+                f"max_candidates: expected at least query_size, {self.query_size}, got {self.max_candidates}"
+            )
+        return self
 
 
 class ComputeParams(_Section):

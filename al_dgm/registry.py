@@ -97,8 +97,8 @@ def describe(error: ValidationError, path: str = "") -> str:
     where = ".".join([path, *map(str, first["loc"])] if path else [*map(str, first["loc"])])
     message = first["msg"].removeprefix("Value error, ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    # A rule about several keys has no place of its own, and says itself what it found.
-    told = not first["loc"] or first["type"] in {"missing", "extra_forbidden"}
+    # Our own rules, which are about several keys, say themselves what they found.
+    told = first["type"] in {"value_error", "missing", "extra_forbidden"}
     got = "" if told else f", got {_shortened(first['input'])}"
     return f"{where}: {message[:1].lower()}{message[1:]}{got}{more}".removeprefix(": ")
 

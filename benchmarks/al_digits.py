@@ -35,13 +35,11 @@ from common import (
 )
 from digits_data import Split, fit_and_measure, load_split
 
-from al_dgm.acquisition import SELECTORS, select
 from al_dgm.config import Params, load_params
 from al_dgm.errors import one_line_errors
 from al_dgm.learning.metrics import area_under_curve, labels_to
-from al_dgm.learning.rounds import score_pool
+from al_dgm.learning.rounds import choose
 from al_dgm.models import Model
-from al_dgm.seeding import rng
 
 ACQUISITIONS = {
     "random": ("random", "top_k"),
@@ -75,15 +73,6 @@ def loop_params(params: Params, acquisition: str, seed: int) -> Params:
     )
 
 
-def choose(params: Params, split: Split, model: Model, labelled: Sequence[str], k: int) -> list[str]:
-    """Round ``k``'s query, as the stage `acquire` makes it."""
-    candidates = np.flatnonzero(~np.isin(split.pool.ids, labelled))
-    scores = score_pool(model, split.pool.x[candidates], split.info, params, k)
-    selector = params.acquisition.selector.build(SELECTORS, "acquisition.selector")
-    ids = [str(split.pool.ids[i]) for i in candidates]
-    return [name for name, _ in select(ids, scores, selector, QUERY, rng(params.seed, "selection", k))]
-
-
 _kept: dict[str, tuple[Model, dict[str, Any]]] = {}
 
 
@@ -104,8 +93,11 @@ def work(params: Params, setting: Setting, earlier: Sequence[Result]) -> Result:
     bought = [name for result in earlier for name in result["chosen"]]
     labelled = [*split.balanced(QUERY, own.seed), *bought]
     model, measured = fitted(own, split, labelled, k)
-    last = setting["labels"] == LABELS[-1]
-    return {**measured, "chosen": [] if last else choose(own, split, model, labelled, k)}
+    if setting["labels"] == LABELS[-1]:
+        return {**measured, "chosen": []}
+    candidates = np.flatnonzero(~np.isin(split.pool.ids, labelled))
+    query = choose(model, split.pool, candidates, split.info, own, k)
+    return {**measured, "chosen": [name for name, _ in query]}
 
 
 def make_units(params: Params, seeds: int, acquisitions: Sequence[str], most: int) -> list[Unit]:
@@ -190,7 +182,7 @@ def main() -> None:
     points, random = given.most // QUERY, curves.get("random", {})
     rows = [make_row(a, curves.get(a, {}), random, failed.get(a, set()), points) for a in given.acquisitions]
     means = {name: mean_curve(of_seeds, points) for name, of_seeds in curves.items()}
-    report("al_digits", rows, given.results, curves=means)
+    report("al_digits", rows, given.results, measured=raw.measured(units), curves=means)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -177,13 +178,15 @@ class RawFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.results: dict[str, Result] = {}
+        self.commits: dict[str, str] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         self._drop_torn_line()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 record = json.loads(line)
-                self.results[Unit(record["setting"]).key] = record["result"]
+                key = Unit(record["setting"]).key
+                self.results[key], self.commits[key] = record["result"], record["commit"]
             except (ValueError, KeyError, TypeError):
                 raise DataError(f"{path}: line {number}: expected a finished unit, got: {line[:60]}") from None
 
@@ -199,7 +202,11 @@ class RawFile:
         record = {"setting": unit.setting, "result": result, "seconds": round(seconds, 3), "commit": measured}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
-        self.results[unit.key] = result
+        self.results[unit.key], self.commits[unit.key] = result, measured
+
+    def measured(self, units: Sequence[Unit]) -> dict[str, int]:
+        """Commit -> how many of ``units`` were measured at it: the report may come from a later one."""
+        return dict(Counter(self.commits[unit.key] for unit in units if unit.key in self.commits))
 
 
 def results_by(units: Sequence[Unit], raw: RawFile, *names: str) -> dict[tuple[Any, ...], dict[Any, Result]]:

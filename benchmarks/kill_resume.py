@@ -11,8 +11,9 @@ killed in the midst of a fit. Rows:
                                                  lock file was left half written, and had to be removed
     {moment: "end", stage: "all", …, checks}     every ledger, query, metrics.json, history and model; the labels; the
                                                  points in MLflow
-    {moment: "first checkpoint", stage: "fit, N workers", killed, equal, max_abs_difference}
-                                                 training curve in nats against the undisturbed fit on N workers
+    {moment: "first checkpoint", stage: "fit, N workers", killed, equal, max_abs_difference, weights}
+                                                 training curve in nats, and largest difference of a final weight,
+                                                 against the undisturbed fit on N workers
 """
 
 from __future__ import annotations
@@ -174,9 +175,15 @@ def kill_worker(params: Params, workers: int, steps: int) -> dict[str, Any]:
         progress(f"{workers} workers, one of which dies")
         with WorkerKiller(lambda: has_checkpoint(Path(name))) as killer:
             fitted = run_fit(job, compute, workers, Path(name))
-    difference = fitted.curve_difference(undisturbed)
+    difference, weights = fitted.curve_difference(undisturbed), fitted.weight_difference(undisturbed)
     row = {"moment": "first checkpoint", "stage": f"fit, {workers} workers", "killed": killer.killed is not None}
-    return {**row, "equal": difference <= TOLERANCE, "max_abs_difference": difference, "seconds": fitted.seconds}
+    return {
+        **row,
+        "equal": difference <= TOLERANCE,
+        "max_abs_difference": difference,
+        "weights": weights,
+        "seconds": fitted.seconds,
+    }
 
 
 def main() -> None:

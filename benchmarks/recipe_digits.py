@@ -142,7 +142,7 @@ def main() -> None:
     units = make_units(params, given.seeds, given.labels, given.variants)
     raw = RawFile(given.results / "raw" / "recipe_digits.jsonl")
     run_units(units, partial(work, params, given.data.resolve()), raw, given.jobs, given.budget_seconds)
-    report("recipe_digits", compared_rows(units, raw, "variant", "recipe"), given.results)
+    report("recipe_digits", compared_rows(units, raw, "variant", "recipe"), given.results, measured=raw.measured(units))
 
 
 if __name__ == "__main__":

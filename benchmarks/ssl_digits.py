@@ -114,7 +114,8 @@ def main() -> None:
     units = make_units(params, given.seeds, given.labels, given.methods)
     raw = RawFile(given.results / "raw" / "ssl_digits.jsonl")
     run_units(units, partial(work, params), raw, given.jobs, given.budget_seconds)
-    report("ssl_digits", compared_rows(units, raw, "method", "label_spreading"), given.results)
+    rows = compared_rows(units, raw, "method", "label_spreading")
+    report("ssl_digits", rows, given.results, measured=raw.measured(units))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,15 @@ from al_dgm.acquisition.evidence import Evidence, Needs
 
 
 class Score(Protocol):
-    """An acquisition function's value."""
+    """An acquisition function's value.
+
+    Attributes:
+        needs: what has to be computed before it can be.
+        nonnegative: whether no value can be below 0, as some selectors need.
+    """
 
     needs: ClassVar[Needs]
+    nonnegative: ClassVar[bool]
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """[N], float64, larger is better."""
@@ -27,6 +33,7 @@ class Random:
     """Every candidate the same: the choice is the selector's tie-breaking, and no inference is run."""
 
     needs: ClassVar[Needs] = Needs.NOTHING
+    nonnegative: ClassVar[bool] = True
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """0, [N]."""
@@ -37,6 +44,7 @@ class Entropy:
     """Predictive entropy H[(1/K) Σ_k p_k]: total uncertainty (Gordon & Hernández-Lobato, seed 000)."""
 
     needs: ClassVar[Needs] = Needs.MOMENTS
+    nonnegative: ClassVar[bool] = True
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """H[p̄] in [0, log C], [N]."""
@@ -48,6 +56,7 @@ class Margin:
     """Minus the gap between the two most probable classes of the predictive distribution (Scheffer et al. 2001)."""
 
     needs: ClassVar[Needs] = Needs.MOMENTS
+    nonnegative: ClassVar[bool] = False
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """p̄₍₂₎ − p̄₍₁₎ in [−1, 0], [N]."""
@@ -64,6 +73,7 @@ class BALD:
     """
 
     needs: ClassVar[Needs] = Needs.MOMENTS
+    nonnegative: ClassVar[bool] = True
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """I[y; W | x], [N]; a negative value within rounding is 0."""
@@ -79,6 +89,7 @@ class ELBO:
     """
 
     needs: ClassVar[Needs] = Needs.BOUND
+    nonnegative: ClassVar[bool] = False
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """−U(x), [N]."""

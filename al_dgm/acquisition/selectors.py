@@ -10,7 +10,7 @@ which spreads a query over the pool where ``top_k`` would buy near-copies. β �
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -20,7 +20,13 @@ Scores = np.ndarray  # [N], float64, finite
 
 
 class Selector(Protocol):
-    """Chooses positions by score."""
+    """Chooses positions by score.
+
+    Attributes:
+        nonnegative: whether it refuses scores below 0.
+    """
+
+    nonnegative: ClassVar[bool]
 
     def __call__(self, scores: Scores, size: int, rng: np.random.Generator) -> np.ndarray:
         """``size`` distinct positions in the order of choice; ``size`` ≤ N."""
@@ -30,6 +36,8 @@ class Selector(Protocol):
 class TopK:
     """The largest scores; ties in random order."""
 
+    nonnegative: ClassVar[bool] = False
+
     def __call__(self, scores: Scores, size: int, rng: np.random.Generator) -> np.ndarray:
         """Positions of the ``size`` largest scores, best first."""
         return _largest(scores, size, rng)
@@ -38,7 +46,9 @@ class TopK:
 class Softmax:
     """Draws in proportion to exp(β s)."""
 
-    def __init__(self, beta: Beta = 1.0) -> None:
+    nonnegative: ClassVar[bool] = False
+
+    def __init__(self, beta: Beta = 8.0) -> None:
         self.beta = beta
 
     def __call__(self, scores: Scores, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -49,7 +59,9 @@ class Softmax:
 class Power:
     """Draws in proportion to s^β; a score of 0 comes after every positive one. Scores must not be negative."""
 
-    def __init__(self, beta: Beta = 1.0) -> None:
+    nonnegative: ClassVar[bool] = True
+
+    def __init__(self, beta: Beta = 8.0) -> None:
         self.beta = beta
 
     def __call__(self, scores: Scores, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -70,6 +82,8 @@ class Power:
 
 class Softrank:
     """Draws in proportion to rank^−β, the best score having rank 1: the scores' scale does not matter."""
+
+    nonnegative: ClassVar[bool] = False
 
     def __init__(self, beta: Beta = 1.0) -> None:
         self.beta = beta

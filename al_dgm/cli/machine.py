@@ -52,7 +52,8 @@ def torch_devices(layout: Layout) -> Iterator[Finding]:
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     devices = f"CUDA {', '.join(names)}" if names else "CPU only"
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
-    if load_params(layout.work / "params.yaml").compute.gpu is True and not names:
+    compute = load_params(layout.work / "params.yaml").compute
+    if compute.gpu is True and not names and not compute.workers:
         yield fail("torch", f"{devices}, but params.yaml has compute.gpu: true", "set it to auto, or mend CUDA")
     else:
         yield ok("torch", f"{devices}, {threads}")

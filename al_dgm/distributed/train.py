@@ -55,16 +55,16 @@ def train(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> 
         TrainingError: the objective became non-finite, or workers died more often than ``max_failures``.
         ConfigError: ``compute`` asks for what is not there.
     """
-    device = set_up_torch(compute)
     run = _run_local if compute.workers == 0 else _run_cluster
-    weights, history = run(job, compute, device, key, storage)
+    weights, history = run(job, compute, key, storage)
     model = job.spec.build(seed=0)
     model.load_state_dict(load_weights(weights))
     return model.eval(), history
 
 
-def _run_local(job: TrainingJob, compute: ComputeParams, device: torch.device, key: str, storage: Path) -> Trained:
+def _run_local(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> Trained:
     """Ray Train's local mode. It keeps no checkpoints, so the state goes to a file of ours."""
+    device = set_up_torch(compute)
     file = storage / key / STATE
 
     def run(_: dict[str, Any]) -> Trained:
@@ -80,29 +80,36 @@ def _run_local(job: TrainingJob, compute: ComputeParams, device: torch.device, k
     return trained
 
 
-def _run_cluster(job: TrainingJob, compute: ComputeParams, device: torch.device, key: str, storage: Path) -> Trained:
+def _run_cluster(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> Trained:
     """Real workers. The job travels through the object store, so nodes need not share the data's disk."""
     import ray  # noqa: PLC0415 - ray costs seconds to import
-    from ray.train import FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
     from ray.train.torch import TorchTrainer  # noqa: PLC0415
 
     started = _connect(ray)
     try:
-        _check_room(ray.cluster_resources(), compute.workers, device, started)
+        resources = ray.cluster_resources()
+        use_gpu = bool(compute.gpu) if compute.gpu != "auto" else resources.get("GPU", 0) > 0
+        _check_room(resources, compute.workers, "GPU" if use_gpu else "CPU", started)
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"job": [ray.put(job)], "compute": compute},
-            scaling_config=ScalingConfig(num_workers=compute.workers, use_gpu=device.type == "cuda"),
+            scaling_config=ScalingConfig(num_workers=compute.workers, use_gpu=use_gpu),
             run_config=RunConfig(
-                name=key, storage_path=str(storage), failure_config=FailureConfig(max_failures=compute.max_failures)
+                name=key,
+                storage_path=str(storage),
+                failure_config=FailureConfig(max_failures=compute.max_failures),
+                checkpoint_config=CheckpointConfig(num_to_keep=2),
             ),
         )
-        trained: Trained = trainer.fit().return_value
+        trained: Trained | str = trainer.fit().return_value
     except ray.train.TrainingFailedError as error:
         raise TrainingError(f"training on {compute.workers} workers failed: {_root_cause(error)}") from error
     finally:
         if started:
             ray.shutdown()
+    if isinstance(trained, str):
+        raise TrainingError(trained)
     return trained
 
 
@@ -119,9 +126,8 @@ def _connect(ray: Any) -> bool:
     return True
 
 
-def _check_room(resources: Mapping[str, float], workers: int, device: torch.device, here: bool) -> None:  # noqa: FBT001
+def _check_room(resources: Mapping[str, float], workers: int, kind: str, here: bool) -> None:  # noqa: FBT001
     """Refuse what this machine (``here``) does not have, where Ray would wait for ever; a cluster may still grow."""
-    kind = "GPU" if device.type == "cuda" else "CPU"
     there = int(resources.get(kind, 0))
     if there >= workers:
         return
@@ -131,13 +137,16 @@ def _check_room(resources: Mapping[str, float], workers: int, device: torch.devi
     logging.getLogger(__name__).warning("al-dgm: waiting for the cluster to grow: %s", wanted)
 
 
-def _worker(config: dict[str, Any]) -> Trained:
-    """What each Ray worker runs."""
+def _worker(config: dict[str, Any]) -> Trained | str:
+    """What each Ray worker runs. A fit that diverges is an answer, in words: Ray would start it again in vain."""
     import ray  # noqa: PLC0415 - only ever imported in a worker
     from ray import train as ray_train  # noqa: PLC0415
     from ray.train.torch import get_device, prepare_model  # noqa: PLC0415
 
     job: TrainingJob = ray.get(config["job"][0])
+    compute: ComputeParams = config["compute"]
+    if compute.threads is not None:
+        torch.set_num_threads(compute.threads)
     context = ray_train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
 
@@ -164,8 +173,11 @@ def _worker(config: dict[str, Any]) -> Trained:
     if (last := ray_train.get_checkpoint()) is not None:
         with last.as_directory() as folder:
             resume = _load_state(Path(folder) / STATE)
-    checkpoints = Checkpoints(save, config["compute"].checkpoint_seconds, resume)
-    return _fit(job, get_device(), Workers(rank, size, wrap, mean, differentiable_mean), checkpoints)
+    checkpoints = Checkpoints(save, compute.checkpoint_seconds, resume)
+    try:
+        return _fit(job, get_device(), Workers(rank, size, wrap, mean, differentiable_mean), checkpoints)
+    except TrainingError as error:
+        return str(error)
 
 
 class _MeanOverWorkers(torch.autograd.Function):

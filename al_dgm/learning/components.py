@@ -10,13 +10,15 @@ from al_dgm.acquisition import SCORES, SELECTORS, Needs
 from al_dgm.config import Choice, Params
 from al_dgm.data import DATASETS
 from al_dgm.data.prepared import DatasetInfo
+from al_dgm.errors import ConfigError
 from al_dgm.labelling import LABEL_SOURCES, build_source
+from al_dgm.learning.labels import check_source
 from al_dgm.learning.rounds import generative, model_spec
-from al_dgm.models import MODELS
+from al_dgm.models import MODELS, Model
 from al_dgm.registry import build, checked_options, lookup
 
 # What the program passes to constructors, section by section, and no user may set.
-_GIVEN = {"data": {"seed"}, "model": {"space"}, "labels": {"truth", "classes", "seed", "root"}}
+GIVEN = {"data": {"seed"}, "model": {"space"}, "labels": {"truth", "classes", "seed", "root"}}
 
 
 def check_components(params: Params, info: DatasetInfo) -> None:
@@ -29,15 +31,30 @@ def check_components(params: Params, info: DatasetInfo) -> None:
     _check_blocks(params.model, MODELS, "model")
     _check_blocks(params.acquisition.selector, SELECTORS, "acquisition.selector")
     _check_blocks(params.labels, LABEL_SOURCES, "labels")
-    build_source(params.labels, truth=dict, classes=info.classes, seed=params.seed, root=Path())
+    source = build_source(params.labels, truth=dict, classes=info.classes, seed=params.seed, root=Path())
+    check_source(params.labels.name, source, info)
     model = model_spec(params.model, info).build(seed=0)
-    params.acquisition.selector.build(SELECTORS, "acquisition.selector")
-    score = build(SCORES, params.acquisition.name, {}, path="acquisition.name")
+    _check_acquisition(params, model, info)
+
+
+def _check_acquisition(params: Params, model: Model, info: DatasetInfo) -> None:
+    wanted = params.acquisition
+    selector = wanted.selector.build(SELECTORS, "acquisition.selector")
+    score = build(SCORES, wanted.name, {}, path="acquisition.name")
     if score.needs is Needs.BOUND:
         generative(model, params)
+    if selector.nonnegative and not score.nonnegative:
+        raise ConfigError(
+            f"acquisition.selector.name '{wanted.selector.name}' needs scores >= 0, which '{wanted.name}' does not "
+            "give; softmax and softrank take any score"
+        )
+    if wanted.query_size > info.examples:
+        raise ConfigError(
+            f"acquisition.query_size: expected at most the pool's {info.examples} examples, got {wanted.query_size}"
+        )
 
 
 def _check_blocks(choice: Choice, registry: Mapping[str, Callable[..., Any]], path: str) -> None:
     lookup(registry, choice.name, f"{path}.name")
     for name, block in choice.blocks.items():
-        checked_options(lookup(registry, name, path), block or {}, f"{path}.{name}", _GIVEN.get(path, ()))
+        checked_options(lookup(registry, name, path), block or {}, f"{path}.{name}", GIVEN.get(path, ()))

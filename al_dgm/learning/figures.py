@@ -18,6 +18,8 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from al_dgm.learning.report_data import SKIPPED
+
 Array = npt.NDArray[Any]
 
 INK, MUTED, PALE = "#1f2933", "#7b8794", "#d9dee3"
@@ -101,10 +103,10 @@ def _line(axes: Axes, x: pd.Series, y: pd.Series, colour: str, title: str, form:
 def class_balance(counts: pd.DataFrame) -> Figure:
     """Stacked bars: how many examples of each class a query brought; a row a query, a column a class.
 
-    A column named ``skipped`` is drawn grey.
+    A column `SKIPPED` is drawn grey.
     """
-    classes = [name for name in counts.columns if name != "skipped"]
-    colours = {**dict(zip(classes, class_colours(len(classes)), strict=True)), "skipped": PALE}
+    classes = [name for name in counts.columns if name != SKIPPED]
+    colours = {**dict(zip(classes, class_colours(len(classes)), strict=True)), SKIPPED: PALE}
     with _drawing(7.2, 2.9) as figure:
         axes = figure.subplots()
         floor = np.zeros(len(counts))
@@ -156,7 +158,7 @@ def query_plane(pool: Array, queried: pd.DataFrame, axis_names: tuple[str, str])
         axes = figure.subplots()
         axes.scatter(pool[:, 0], pool[:, 1], s=6, color=PALE, linewidths=0, label="pool")
         for (label, rows), marker in zip(queried.groupby("label", dropna=False), "osD^vPX*<>hp8d" * 9, strict=False):
-            name = "skipped" if pd.isna(label) else str(label)
+            name = SKIPPED if pd.isna(label) else str(label)
             style: dict[str, Any] = {"s": 34, "edgecolors": "white", "linewidths": 0.7, "marker": marker, "label": name}
             axes.scatter(rows["x"], rows["y"], c=[_round_colour(k, rounds) for k in rows["round"]], **style)
         axes.set(xlabel=axis_names[0], ylabel=axis_names[1], title="Queried examples among the pool")

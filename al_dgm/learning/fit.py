@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from al_dgm.config import TrainingParams
 from al_dgm.errors import TrainingError
 from al_dgm.learning.batches import Batches
-from al_dgm.learning.objective import Minibatch, Objective, Phase
+from al_dgm.learning.objective import Minibatch, Objective, Phase, own
 from al_dgm.models import Model
 from al_dgm.objectives.schedules import cosine, ramp
 from al_dgm.progress import progress_bar
@@ -55,10 +55,6 @@ def _unchanged(module: nn.Module) -> nn.Module:
     return module
 
 
-def _own_mean(values: Tensor) -> Tensor:
-    return values
-
-
 @dataclass(frozen=True)
 class Workers:
     """The processes that share each minibatch: which one this is, and how they exchange gradients and means."""
@@ -66,8 +62,8 @@ class Workers:
     rank: int = 0
     size: int = 1
     wrap: Callable[[nn.Module], nn.Module] = _unchanged
-    mean: Callable[[Tensor], Tensor] = _own_mean
-    differentiable_mean: Callable[[Tensor], Tensor] = _own_mean
+    mean: Callable[[Tensor], Tensor] = own
+    differentiable_mean: Callable[[Tensor], Tensor] = own
 
 
 @dataclass

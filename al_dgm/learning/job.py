@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,6 +55,13 @@ class ModelSpec:
             return build(MODELS, self.name, self.options, path=f"model.{self.name}", space=space)
 
 
+def _code() -> dict[str, str]:
+    """Each file of this package -> its digest: half a fit by one version is not to be ended by another."""
+    package = Path(__file__).parents[1]
+    files = sorted(package.rglob("*.py"))
+    return {path.relative_to(package).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """One fit.
@@ -75,8 +83,8 @@ class TrainingJob:
     label: str = "fit"
 
     def digest(self) -> str:
-        """Twelve hex digits of all that decides the result: the model, the data themselves, the recipe, the seed."""
-        plain = [vars(self.spec), self.recipe.model_dump(), self.seed]
+        """Twelve hex digits of all that decides the result: model, data, recipe, seed, and the code that trains."""
+        plain = [vars(self.spec), self.recipe.model_dump(), self.seed, _code()]
         found = hashlib.sha256(json.dumps(plain, sort_keys=True, default=dict).encode())
         tensors = [self.data.x_labelled, self.data.y, self.data.x_unlabelled, *(self.start or {}).values()]
         for tensor in tensors:

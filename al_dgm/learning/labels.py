@@ -91,12 +91,18 @@ def _seed_query(params: Params, layout: Layout, info: DatasetInfo) -> tuple[Quer
 
 
 def _chosen_source(params: Params, layout: Layout, info: DatasetInfo) -> LabelSource:
-    """The label source that params.yaml names, if it can answer for these data.
+    """The label source that params.yaml names, if it can answer for these data."""
+    source = _source(params.labels, params, layout, info)
+    check_source(params.labels.name, source, info)
+    return source
+
+
+def check_source(name: str, source: LabelSource, info: DatasetInfo) -> None:
+    """Refuse a label source that cannot answer for these data.
 
     Raises:
         ConfigError: it simulates, but not all labels are known; or it asks people, but the ids are row numbers.
     """
-    name, source = params.labels.name, _source(params.labels, params, layout, info)
     if source.simulated and info.labelled < info.examples:
         raise ConfigError(
             f"labels.name '{name}': expected data whose labels are all known, so that answers can be simulated, got "
@@ -107,7 +113,6 @@ def _chosen_source(params: Params, layout: Layout, info: DatasetInfo) -> LabelSo
             f"labels.name '{name}': expected examples with permanent ids, got numbers of rows, which move the labels "
             "when a row is inserted; name a column in data.table.id"
         )
-    return source
 
 
 def _source(choice: Choice, params: Params, layout: Layout, info: DatasetInfo) -> LabelSource:

@@ -67,7 +67,8 @@ class Phase:
     responsibility: float = 1.0
 
 
-def _own(values: Tensor) -> Tensor:
+def own(values: Tensor) -> Tensor:
+    """The mean over workers where there is one."""
     return values
 
 
@@ -88,7 +89,7 @@ class Objective(nn.Module):
         recipe: TrainingParams,
         labelled: int,
         unlabelled: int,
-        mean: Callable[[Tensor], Tensor] = _own,
+        mean: Callable[[Tensor], Tensor] = own,
     ) -> None:
         super().__init__()
         self.model = model

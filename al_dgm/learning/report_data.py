@@ -24,6 +24,7 @@ from al_dgm.learning import metrics
 from al_dgm.learning.outcome import SCORES, measured, read_history, read_metrics, read_predictions, read_seconds
 
 Array = npt.NDArray[Any]
+SKIPPED = "(skipped)"  # beside the classes, so nothing that a class is called
 _BACKGROUND = 3000  # examples of the pool behind a scatter plot: more only make it darker
 
 
@@ -64,15 +65,15 @@ class ReportData:
         }
 
     def class_counts(self) -> pd.DataFrame:
-        """How many examples of each class a query brought; a row a round, a column a class, and ``skipped`` if any."""
-        counts = pd.DataFrame(0, index=[query.round for query in self.queries], columns=[*self.info.classes, "skipped"])
+        """How many examples of each class a query brought; a row a round, a column a class, and `SKIPPED` if any."""
+        counts = pd.DataFrame(0, index=[query.round for query in self.queries], columns=[*self.info.classes, SKIPPED])
         for query in self.queries:
             for name, count in self._answers(query).value_counts().items():
                 counts.loc[query.round, str(name)] = count
-        return counts if counts["skipped"].any() else counts.drop(columns="skipped")
+        return counts if counts[SKIPPED].any() else counts.drop(columns=SKIPPED)
 
     def _answers(self, query: Query) -> pd.Series[str]:
-        return self.labels.reindex(list(query.ids)).fillna("skipped")
+        return self.labels.reindex(list(query.ids)).fillna(SKIPPED)
 
     def queried(self) -> pd.DataFrame:
         """id, round, label (None: skipped) of every queried example, best first within its round."""

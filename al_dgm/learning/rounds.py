@@ -93,18 +93,24 @@ def acquire_round(params: Params, layout: Layout, k: int) -> None:
     model, _, version = load_model(layout.round(k) / "model")
     model.to(set_up_torch(params.compute))
     score_began = time.monotonic()
-    scores = score_pool(model, pool.x[candidates], info, params, k)
+    names, values = zip(*choose(model, pool, candidates, info, params, k), strict=True)
     score_seconds = time.monotonic() - score_began
-    selector = params.acquisition.selector.build(SELECTORS, "acquisition.selector")
-    ids = [str(pool.ids[i]) for i in candidates]
-    chosen = select(ids, scores, selector, params.acquisition.query_size, rng(params.seed, "selection", k))
-    names, values = zip(*chosen, strict=True)
     write_query(layout.round(k) / "query.parquet", make_query(k, version, params.acquisition.name, names, values))
     seconds = time.monotonic() - began
     _write_json(
         layout.round(k) / "acquire.json",
         {"score_seconds": score_seconds, "total_seconds": seconds, "candidates": len(candidates)},
     )
+
+
+def choose(
+    model: Model, pool: Pool, candidates: np.ndarray, info: DatasetInfo, params: Params, k: int
+) -> list[tuple[str, float]]:
+    """Round ``k``'s query among the positions ``candidates``: (id, score) in the order of choice; see `select`."""
+    scores = score_pool(model, pool.x[candidates], info, params, k)
+    selector = params.acquisition.selector.build(SELECTORS, "acquisition.selector")
+    ids = [str(pool.ids[i]) for i in candidates]
+    return select(ids, scores, selector, params.acquisition.query_size, rng(params.seed, "selection", k))
 
 
 def score_pool(model: Model, x: np.ndarray, info: DatasetInfo, params: Params, k: int) -> np.ndarray:

@@ -48,12 +48,12 @@ class SDGM(DeepGenerativeModel):
     def __init__(
         self,
         space: Space,
-        hidden: list[int] = [256, 256],  # noqa: B006 - a schema's default, never mutated
-        latent: int = 8,
-        auxiliary: int = 8,
+        hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
+        latent: int = 10,
+        auxiliary: int = 4,
         bayesian: str | list[str] = "classifier",
-        prediction: Prediction = "classifier",
-        likelihood_weight: Annotated[float, Field(gt=0)] = 1.0,
+        prediction: Prediction = "both",
+        likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
     ) -> None:
         super().__init__(space, prediction, likelihood_weight)
         D, C, A, Z = space.features, space.classes, auxiliary, latent

@@ -28,7 +28,7 @@ class Classifier(Model):
         return {"classification": F.nll_loss(log_p, y, reduction="none")}
 
 
-def mlp(space: Space, hidden: list[int] = [256, 256], bayesian: bool = True) -> Classifier:  # noqa: B006, FBT001, FBT002
+def mlp(space: Space, hidden: list[int] = [128], bayesian: bool = True) -> Classifier:  # noqa: B006, FBT001, FBT002
     """A multi-layer perceptron, Bayesian or not."""
     return Classifier(space, hidden, bayesian=bayesian)
 

@@ -27,11 +27,11 @@ def unlabelled_bound(bound: Tensor, log_q: Tensor) -> Tensor:
     return bound_given_a.mean(-1)
 
 
-def importance_weighted_bound(log_weights: Tensor) -> Tensor:
-    """L_K = log (1/K) Σ_k w_k over the last dimension (Burda et al. 2016); K = 1 is the ELBO."""
-    return torch.logsumexp(log_weights, dim=-1) - math.log(log_weights.shape[-1])
-
-
 def log_mean_exp(values: Tensor, dim: int) -> Tensor:
     """log of the mean of exp, along ``dim``."""
     return torch.logsumexp(values, dim=dim) - math.log(values.shape[dim])
+
+
+def importance_weighted_bound(log_weights: Tensor) -> Tensor:
+    """L_K = log (1/K) Σ_k w_k over the last dimension (Burda et al. 2016); K = 1 is the ELBO."""
+    return log_mean_exp(log_weights, dim=-1)

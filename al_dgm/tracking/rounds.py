@@ -36,13 +36,19 @@ def sync(tracker: Tracker, params: Params, rounds_folder: Path, upto: int) -> No
 
 
 def loop_record(params: Params) -> LoopRecord:
-    """The loop that these parameters and DVC's experiment name (``DVC_EXP_NAME``, if any) make."""
+    """The loop that these parameters make.
+
+    DVC's experiment name (``DVC_EXP_NAME``) is a tag and no part of the key: DVC invents another one each time, so an
+    experiment that was killed and is started again would not find its loop.
+    """
     experiment = re.sub(r"[^\w.-]", "_", os.environ.get("DVC_EXP_NAME", ""))
-    strategy, model, dataset = params.acquisition.name, params.model.name, params.data.name
+    selector = params.acquisition.selector.name
+    strategy = params.acquisition.name if selector == "top_k" else f"{selector} {params.acquisition.name}"
+    model, dataset = params.model.name, params.data.name
     tags = {"strategy": strategy, "model": model, "dataset": dataset, "seed": str(params.seed)}
     tags |= {name: value for name, value in (("experiment", experiment), ("git_commit", _git_commit())) if value}
     return LoopRecord(
-        key=params.fingerprint() + (f":{experiment}" if experiment else ""),
+        key=params.fingerprint(),
         name=f"{strategy}, {model}, {dataset}, seed {params.seed}",
         tags=tags,
         params=_settings(params),

@@ -81,7 +81,7 @@ def set_classifier(network: MLP, means: Tensor, covariance: Tensor, latents: int
 
 def exact_m2() -> Case:
     torch.manual_seed(0)
-    model = M2(SPACE, hidden=[], latent=Z, bayesian="none").double()
+    model = M2(SPACE, hidden=[], latent=Z, bayesian="none", likelihood_weight=1.0).double()
     U = torch.linalg.qr(torch.randn(D, Z).double())[0] * torch.tensor([1.5, 0.7])  # orthogonal: diagonal posterior
     V, b = torch.randn(D, C).double(), torch.randn(D).double()
     joint = torch.cat([eye(Z), U])
@@ -99,7 +99,7 @@ def exact_m2() -> Case:
 def exact_sdgm() -> Case:
     """a and z are coupled dimension by dimension, and y moves features of its own: so q(a | x) can be exact."""
     torch.manual_seed(1)
-    model = SDGM(SPACE, hidden=[], latent=Z, auxiliary=Z, bayesian="none").double()
+    model = SDGM(SPACE, hidden=[], latent=Z, auxiliary=Z, bayesian="none", likelihood_weight=1.0).double()
     zero = torch.zeros(Z, Z).double()
     skip, W, U = (torch.tensor(values).double().diag() for values in ([0.8, -1.1], [1.4, 0.6], [-0.5, 0.9]))
     V, b = torch.cat([zero, zero, torch.randn(2, 2).double()]), torch.randn(D).double()

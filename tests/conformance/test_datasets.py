@@ -3,16 +3,13 @@
 import hashlib
 import inspect
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from al_dgm.config import load_params
 from al_dgm.data import DATASETS
 from al_dgm.data.prepared import load_holdout, load_info, load_pool, load_truth, prepare
 from al_dgm.data.published import PUBLISHED
-from al_dgm.registry import checked_options
 
 
 def idx(values):
@@ -117,16 +114,6 @@ def test_model_space_suits_the_observation_model(make, tmp_path):
         assert info.observation.kind == "bernoulli" or np.allclose(x * info.observation.trials % 1, 0)
     assert info.centre == pytest.approx(x.mean(), abs=1e-6)
     assert info.spread == pytest.approx(x.std(), rel=1e-6)
-
-
-def test_its_block_in_params(name):
-    """params.yaml shows every option that there is, with its default, and each is of the right type."""
-    block = load_params(Path(__file__).parents[2] / "params.yaml").data.blocks[name]
-    checked_options(DATASETS[name], block, f"data.{name}", ["seed"])
-    parameters = {key: p for key, p in inspect.signature(DATASETS[name]).parameters.items() if key != "seed"}
-    assert set(block) == set(parameters)
-    for key, parameter in parameters.items():
-        assert parameter.default in {parameter.empty, block[key]}
 
 
 def test_the_default_folder_is_the_one_that_fetch_fills():

@@ -6,7 +6,8 @@ import json
 import sys
 
 import pandas as pd
-from conftest import WorkingCopy
+from conftest import GIT, WorkingCopy
+from mlflow import MlflowClient
 
 
 def labels(copy: WorkingCopy, k: int) -> pd.DataFrame:
@@ -83,3 +84,29 @@ def test_people_answer_in_their_own_time(working_copy: WorkingCopy):
     ledger = labels(copy, 0)
     assert len(ledger) == 12
     assert (ledger["label"] == ledger["id"].map(truth)).all()
+
+
+def test_an_experiment_is_compared_and_found_again_in_mlflow(working_copy: WorkingCopy):
+    """Another strategy in a temporary copy: the same MLflow; one that died finds its loop; DVC compares metrics."""
+    copy = working_copy
+    copy.set(tracking__enabled=True)
+    copy.run(sys.executable, "-m", "al_dgm", "rounds", "1")
+    copy.run("dvc", "repro")
+    copy.run(*GIT, "add", "--all")
+    copy.run(*GIT, "commit", "--quiet", "--message", "random")
+    experiment = ("dvc", "exp", "run", "--temp", "--set-param", "acquisition.name=random")
+    copy.run(*experiment, "train@1")  # as far as a killed one came, under a name of its own
+    copy.run(*experiment, "--name", "second")
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{copy.folder / 'mlflow.db'}")
+    (found,) = (one.experiment_id for one in client.search_experiments() if one.name == "al-dgm")
+    runs = client.search_runs([found], max_results=100)
+    loops = {run.info.run_id: run.data.tags["strategy"] for run in runs if "al_dgm.round" not in run.data.tags}
+    assert sorted(loops.values()) == ["bald", "random"]
+    for parent in loops:
+        rounds = [run.data.tags["al_dgm.round"] for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
+        assert sorted(rounds) == ["1", "2"]
+        assert [point.step for point in client.get_metric_history(parent, "accuracy")] == [20, 30]
+
+    shown = json.loads(copy.run("dvc", "metrics", "diff", "HEAD", "second", "--json").stdout)
+    assert "accuracy" in shown["report/metrics.json"]

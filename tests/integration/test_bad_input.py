@@ -240,16 +240,43 @@ CASES = [
         "acquisition.name 'elbo' needs a bound on log p(x), which model 'mlp' does not have; expected a generative …",
     ),
     Case(
-        "power of negative scores",
+        "power of negative scores, before training",
         sets(acquisition__name="margin", acquisition__selector__name="power"),
-        ACQUIRE,
-        "acquisition.selector: selector 'power' needs scores >= 0, got -…; softmax and softrank take any score",
+        TRAIN,
+        "acquisition.selector.name 'power' needs scores >= 0, which 'margin' does not give; softmax and softrank …",
     ),
     Case(
-        "query larger than the pool",
+        "query larger than the pool, before training",
         sets(acquisition__query_size=1000),
+        TRAIN,
+        "acquisition.query_size: expected at most the pool's 60 examples, got 1000",
+    ),
+    Case(
+        "query larger than what is left of the pool",
+        sets(acquisition__query_size=55),
         ACQUIRE,
-        "pool exhausted: requested 1000 examples, available 54",
+        "pool exhausted: requested 55 examples, available 54",
+    ),
+    Case(
+        "fewer candidates than a query",
+        sets(acquisition__max_candidates=3),
+        TRAIN,
+        "params.yaml: acquisition: max_candidates: expected at least query_size, 4, got 3",
+    ),
+    Case(
+        "a warm-up that ends before it begins",
+        sets(training__responsibility_start=0.6),
+        TRAIN,
+        "params.yaml: training: responsibility_start: expected at most responsibility_end, 0.5, got 0.6",
+    ),
+    Case(
+        "people to be asked about row numbers, before training",
+        all_of(
+            prepares("length,label\n1.0,big\n2.0,small\n3.0,big\n4.0,small\n"),
+            sets(labels__name="csv", seed_set__strategy="given", acquisition__query_size=1),
+        ),
+        TRAIN,
+        "labels.name 'csv': expected examples with permanent ids, got numbers of rows, …",
     ),
     # data
     Case("not prepared", removes("data"), SEED_SET, "…/data/prepared: no prepared data here; `dvc repro prepare` …"),

@@ -58,7 +58,7 @@ def m2(kind: str) -> M2:
     """A random M2 with point weights, its variance head away from the initial 1."""
     torch.manual_seed(0)
     space = Space(D, C, make_observation(kind, TRIALS), centre=0.3, spread=0.8)
-    model = M2(space, hidden=[7], latent=Z, bayesian="none").double()
+    model = M2(space, hidden=[7], latent=Z, bayesian="none", likelihood_weight=1.0).double()
     with torch.no_grad():
         for parameter in model.encoder.layers[-1].parameters():
             parameter.normal_(std=0.7)

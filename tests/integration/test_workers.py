@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from al_dgm.config import load_params
+from al_dgm.errors import TrainingError
 from al_dgm.learning.fit import WINDOW
 
 ROOT = Path(__file__).parents[2]
@@ -57,3 +58,11 @@ def test_a_killed_worker_is_replaced(fits, params, tmp_path):
     assert killer.killed is not None
     assert replaced.curve_difference(alone) == 0
     assert replaced.weight_difference(alone) == 0
+
+
+def test_a_fit_that_diverges_is_not_started_again(fits, params, tmp_path, capfd):
+    """It would diverge again; the error is the fit's own."""
+    job = fits.digits_job(fits.with_changes(params, {"training.learning_rate": 1e30}), WINDOW)
+    with pytest.raises(TrainingError, match="expected a finite number: lower"):
+        fits.run_fit(job, params.compute, 1, tmp_path)
+    assert capfd.readouterr().err.count("Started training worker group") == 1

@@ -375,6 +375,17 @@ def test_doctor_sees_a_ledger_that_forgets(project):
     assert "does not begin with" in findings(project, Level.WARN)["labels"]
 
 
+def test_doctor_leaves_a_longer_loops_ledgers_alone(project):
+    """Rounds beyond rounds.yaml stay on disk; they need not go on from what the loop says now."""
+    from al_dgm.config import load_params  # noqa: PLC0415
+
+    label_round(load_params(), project.layout, 1)
+    newer = project.layout.round(3) / "labels.parquet"
+    newer.parent.mkdir()
+    write_ledger(newer, read_ledger(project.layout.round(1) / "labels.parquet").iloc[1:].reset_index(drop=True))
+    assert findings(project, Level.OK)["labels"].startswith("ok    labels: 2 ledgers")
+
+
 def test_doctor_sees_uncommitted_parameters(project):
     """A repository is fine once what decides the result is committed."""
     for words in (["init", "-q"], ["add", "params.yaml", "rounds.yaml", "dvc.yaml"]):

@@ -173,7 +173,7 @@ def test_a_choice_knows_its_blocks_and_checks_them_all():
 
 
 def test_a_choice_without_a_block_uses_the_defaults():
-    assert Choice(name="softmax").build(SELECTORS, "selector").beta == 1.0
+    assert Choice(name="softmax").build(SELECTORS, "selector").beta == 8.0
 
 
 @pytest.mark.parametrize("queries", [1, 3])

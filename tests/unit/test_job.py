@@ -56,18 +56,19 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"compute\.gpu: expected a GPU"):
         set_up_torch(PARAMS.compute.model_copy(update={"gpu": True}))
+    elsewhere = PARAMS.compute.model_copy(update={"gpu": True, "workers": 2})
+    assert set_up_torch(elsewhere) == torch.device("cpu")  # the workers have it, and this process only measures
 
 
 def test_more_workers_than_this_machine_has_are_refused(monkeypatch, caplog):
     """Ray would wait for ever; a cluster that is named may still grow, so there it only says what it waits for."""
-    cpu = torch.device("cpu")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    distributed._check_room({"CPU": 3.0}, 3, cpu, here=True)
+    distributed._check_room({"CPU": 3.0}, 3, "CPU", here=True)
     assert not caplog.messages
     with pytest.raises(ConfigError, match=r"compute\.workers: .* CPUs, 2, got 3"):
-        distributed._check_room({"CPU": 2.0}, 3, cpu, here=True)
+        distributed._check_room({"CPU": 2.0}, 3, "CPU", here=True)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    distributed._check_room({"CPU": 2.0}, 3, cpu, here=True)
+    distributed._check_room({"CPU": 2.0}, 3, "CPU", here=True)
     assert "waiting for the cluster to grow" in caplog.text
 
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -102,7 +103,16 @@ def test_class_counts_add_up_to_each_query(digits):
     counts = read_loop(root / "rounds", root / "data", rounds).class_counts()
     assert counts.loc[0].tolist() == [1] * 10 + [0]
     assert counts.sum(axis=1).tolist() == [10, 10, 10]
-    assert counts["skipped"].tolist() == [0, 1, 0]
+    assert counts["(skipped)"].tolist() == [0, 1, 0]
+
+
+def test_a_class_may_be_called_skipped(digits):
+    """What people did not answer is counted beside the classes, whatever those are called."""
+    root, rounds = digits
+    loop = read_loop(root / "rounds", root / "data", rounds)
+    info = loop.info.model_copy(update={"classes": ("skipped", *loop.info.classes[1:])})
+    renamed = replace(loop, info=info, labels=loop.labels.replace("0", "skipped"))
+    assert renamed.class_counts().to_numpy().tolist() == loop.class_counts().to_numpy().tolist()
 
 
 def test_features_come_back_as_they_were_stored(digits):

@@ -140,15 +140,24 @@ def test_sync_misses_a_round_loudly(tmp_path):
 
 
 def test_a_loop_is_named_by_what_changes_its_results(monkeypatch):
-    """Another seed or experiment is another loop; another cluster is not."""
+    """Another seed is another loop; another cluster, or another name that DVC gives the experiment, is not."""
     monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     record = loop_record(parse_params(PARAMS))
     assert record.key == loop_record(parse_params(PARAMS | {"compute": PARAMS["compute"] | {"workers": 2}})).key
     assert record.key != loop_record(parse_params(PARAMS | {"seed": 4})).key
     monkeypatch.setenv("DVC_EXP_NAME", "tidy's-lynx")
     named = loop_record(parse_params(PARAMS))
-    assert named.key == f"{record.key}:tidy_s-lynx"
+    assert named.key == record.key
     assert named.tags["experiment"] == "tidy_s-lynx"
+
+
+@pytest.mark.parametrize(("selector", "strategy"), [("top_k", "bald"), ("power", "power bald")])
+def test_the_strategy_is_score_and_selector(selector, strategy):
+    """Power-BALD and BALD are two strategies, to be told apart in MLflow."""
+    chosen = PARAMS["acquisition"] | {"selector": PARAMS["acquisition"]["selector"] | {"name": selector}}
+    record = loop_record(parse_params(PARAMS | {"acquisition": chosen}))
+    assert record.tags["strategy"] == strategy
+    assert record.name.startswith(f"{strategy}, ")
 
 
 def test_a_loop_shows_its_settings_flat():
