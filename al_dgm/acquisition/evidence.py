@@ -1,7 +1,7 @@
 """What an acquisition function may look at, and what it must declare that it needs.
 
-Weight samples stream: for each draw W_k from q(W), add log p(y | x, W_k) of a minibatch of the pool and
-forget it. Memory is O(N C) whatever the number of samples.
+Weight samples stream: for each draw W_k from q(W), add log p(y | x, W_k) of a minibatch of the pool and forget
+it. Memory is O(N C) whatever the number of samples.
 """
 
 from __future__ import annotations

@@ -83,26 +83,10 @@ def _run_local(job: TrainingJob, compute: ComputeParams, key: str, storage: Path
 def _run_cluster(job: TrainingJob, compute: ComputeParams, key: str, storage: Path) -> Trained:
     """Real workers. The job travels through the object store, so nodes need not share the data's disk."""
     import ray  # noqa: PLC0415 - ray costs seconds to import
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
-    from ray.train.torch import TorchTrainer  # noqa: PLC0415
 
     started = _connect(ray)
     try:
-        resources = ray.cluster_resources()
-        use_gpu = bool(compute.gpu) if compute.gpu != "auto" else resources.get("GPU", 0) > 0
-        _check_room(resources, compute.workers, "GPU" if use_gpu else "CPU", started)
-        trainer = TorchTrainer(
-            _worker,
-            train_loop_config={"job": [ray.put(job)], "compute": compute},
-            scaling_config=ScalingConfig(num_workers=compute.workers, use_gpu=use_gpu),
-            run_config=RunConfig(
-                name=key,
-                storage_path=str(storage),
-                failure_config=FailureConfig(max_failures=compute.max_failures),
-                checkpoint_config=CheckpointConfig(num_to_keep=2),
-            ),
-        )
-        trained: Trained | str = trainer.fit().return_value
+        trained = _fit_on_workers(ray, job, compute, key, storage, started)
     except ray.train.TrainingFailedError as error:
         raise TrainingError(f"training on {compute.workers} workers failed: {_root_cause(error)}") from error
     finally:
@@ -110,6 +94,36 @@ def _run_cluster(job: TrainingJob, compute: ComputeParams, key: str, storage: Pa
             ray.shutdown()
     if isinstance(trained, str):
         raise TrainingError(trained)
+    return trained
+
+
+def _fit_on_workers(
+    ray: Any,
+    job: TrainingJob,
+    compute: ComputeParams,
+    key: str,
+    storage: Path,
+    here: bool,  # noqa: FBT001
+) -> Trained | str:
+    """The fit, or why it diverged. Whether there are GPUs is the cluster's to say, not this process's."""
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
+    from ray.train.torch import TorchTrainer  # noqa: PLC0415
+
+    resources = ray.cluster_resources()
+    use_gpu = resources.get("GPU", 0) > 0 if compute.gpu == "auto" else compute.gpu
+    _check_room(resources, compute.workers, "GPU" if use_gpu else "CPU", here)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"job": [ray.put(job)], "compute": compute},
+        scaling_config=ScalingConfig(num_workers=compute.workers, use_gpu=use_gpu),
+        run_config=RunConfig(
+            name=key,
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=compute.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    trained: Trained | str = trainer.fit().return_value
     return trained
 
 

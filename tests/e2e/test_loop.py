@@ -95,7 +95,7 @@ def test_an_experiment_is_compared_and_found_again_in_mlflow(working_copy: Worki
     copy.run(*GIT, "add", "--all")
     copy.run(*GIT, "commit", "--quiet", "--message", "random")
     experiment = ("dvc", "exp", "run", "--temp", "--set-param", "acquisition.name=random")
-    copy.run(*experiment, "train@1")  # as far as a killed one came, under a name of its own
+    copy.run(*experiment, "train@2")  # as far as a killed one came, under a name of its own
     copy.run(*experiment, "--name", "second")
 
     client = MlflowClient(tracking_uri=f"sqlite:///{copy.folder / 'mlflow.db'}")

@@ -33,8 +33,8 @@ def moved(tensor):
     return other
 
 
-def test_the_digest_names_all_that_decides_the_result():
-    """Data, labels, model, recipe, seed and start each change it; the label before the progress bar does not."""
+def test_the_digest_names_all_that_decides_the_result(monkeypatch):
+    """Data, labels, model, recipe, seed, start and code each change it; the label before the progress bar does not."""
     one, data = job(), job().data
     others = [
         replace(one, seed=2),
@@ -49,6 +49,8 @@ def test_the_digest_names_all_that_decides_the_result():
     digests = {one.digest(), *(other.digest() for other in others)}
     assert len(digests) == 1 + len(others)
     assert replace(job(), label="another").digest() == one.digest()
+    monkeypatch.setattr("al_dgm.learning.job._code", lambda: {"learning/fit.py": "another version"})
+    assert one.digest() not in digests
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
