@@ -102,6 +102,7 @@ class TrainingParams(_Section):
     adversarial_radius: Annotated[float, Field(gt=0)]
     balance_weight: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]
+    precision: Literal["float32", "bfloat16"]
     patience: NonNegative
     min_improvement: Annotated[float, Field(ge=0)]
     start: Literal["cold", "warm"]
@@ -146,6 +147,7 @@ class ComputeParams(_Section):
     workers: NonNegative
     gpu: bool | Literal["auto"]
     threads: Positive | None
+    compile: bool
     prediction_batch: Positive
     checkpoint_seconds: Annotated[float, Field(gt=0)]
     max_failures: NonNegative

@@ -69,7 +69,8 @@ def _run_local(job: TrainingJob, compute: ComputeParams, key: str, storage: Path
 
     def run(_: dict[str, Any]) -> Trained:
         resume = _load_state(file) if file.exists() else None
-        return _fit(job, device, Workers(), Checkpoints(_saver(file), compute.checkpoint_seconds, resume))
+        checkpoints = Checkpoints(_saver(file), compute.checkpoint_seconds, resume)
+        return _fit(job, device, Workers(), checkpoints, compute)
 
     from ray.train import RunConfig, ScalingConfig  # noqa: PLC0415 - ray costs seconds to import
     from ray.train.torch import TorchTrainer  # noqa: PLC0415
@@ -189,7 +190,7 @@ def _worker(config: dict[str, Any]) -> Trained | str:
             resume = _load_state(Path(folder) / STATE)
     checkpoints = Checkpoints(save, compute.checkpoint_seconds, resume)
     try:
-        return _fit(job, get_device(), Workers(rank, size, wrap, mean, differentiable_mean), checkpoints)
+        return _fit(job, get_device(), Workers(rank, size, wrap, mean, differentiable_mean), checkpoints, compute)
     except TrainingError as error:
         return str(error)
 
@@ -216,8 +217,10 @@ def _mean_over_workers(values: Tensor) -> Tensor:
     return total
 
 
-def _fit(job: TrainingJob, device: torch.device, workers: Workers, checkpoints: Checkpoints) -> Trained:
-    model, history = job.run(device, workers, checkpoints)
+def _fit(
+    job: TrainingJob, device: torch.device, workers: Workers, checkpoints: Checkpoints, compute: ComputeParams
+) -> Trained:
+    model, history = job.run(device, workers, checkpoints, compile_step=compute.compile)
     return save_weights(
         {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     ), history

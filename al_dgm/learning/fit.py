@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from al_dgm.config import TrainingParams
 from al_dgm.errors import TrainingError
 from al_dgm.learning.batches import Batches
-from al_dgm.learning.objective import Minibatch, Objective, Phase, own
+from al_dgm.learning.compiled import compiled
+from al_dgm.learning.objective import Objective, Phase, own
 from al_dgm.models import Model
+from al_dgm.models.base import Minibatch
+from al_dgm.nn.linear import round_products
 from al_dgm.objectives.schedules import cosine, ramp
 from al_dgm.progress import progress_bar
 
@@ -98,16 +101,29 @@ def phase(recipe: TrainingParams, step: int) -> Phase:
 class Fit:
     """One fit in progress: model, its running average, optimiser, and the step it has come to."""
 
-    def __init__(self, model: Model, data: TrainingData, recipe: TrainingParams, seed: int, workers: Workers) -> None:
+    def __init__(
+        self,
+        model: Model,
+        data: TrainingData,
+        recipe: TrainingParams,
+        seed: int,
+        workers: Workers,
+        *,
+        compile_step: bool = False,
+    ) -> None:
         self.model, self.data, self.recipe, self.seed, self.workers = model, data, recipe, seed, workers
         n_labelled, n_unlabelled = explained(model, data, recipe)
-        self.objective = workers.wrap(Objective(model, recipe, n_labelled, n_unlabelled, workers.differentiable_mean))
-        self.optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
-        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        self.progress = Progress()
         share = (workers.rank, workers.size)
         self.labelled = Batches(n_labelled, recipe.labelled_batch, seed, "labelled", *share)
         self.unlabelled = Batches(n_unlabelled, recipe.unlabelled_batch, seed, "unlabelled", *share)
+        self.progress = Progress()
+        round_products(model, torch.bfloat16 if recipe.precision == "bfloat16" else None)
+        objective = Objective(model, recipe, n_labelled, n_unlabelled, workers.differentiable_mean)
+        wrapped = workers.wrap(objective)
+        self.objective = compiled(objective, wrapped, self._minibatch(0)) if compile_step else wrapped
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+        self.weights = {name: value.detach() for name, value in model.state_dict().items()}
+        self.average = {name: value.clone() for name, value in self.weights.items()}
 
     def step(self) -> dict[str, Tensor]:
         """One gradient step; returns the objective's terms, still on the device."""
@@ -139,7 +155,8 @@ class Fit:
         self.progress = Progress(**state["progress"])
 
     def finish(self) -> None:
-        """Give the model its averaged weights."""
+        """Give the model its averaged weights, and full precision to predict with."""
+        round_products(self.model, None)
         if self.recipe.weight_average:
             self.model.load_state_dict(self.average)
 
@@ -193,7 +210,7 @@ class Fit:
     def _update_average(self) -> None:
         decay = min(self.recipe.weight_average, (1 + self.progress.step) / (10 + self.progress.step))
         if self.recipe.weight_average:
-            torch._foreach_lerp_(list(self.average.values()), list(self.model.state_dict().values()), 1 - decay)
+            torch._foreach_lerp_(list(self.average.values()), list(self.weights.values()), 1 - decay)
 
 
 def _culprit(names: list[str], table: list[list[float]], first: int) -> str:
@@ -214,6 +231,7 @@ def fit(
     workers: Workers | None = None,
     checkpoints: Checkpoints | None = None,
     label: str = "fit",
+    compile_step: bool = False,
 ) -> list[dict[str, float]]:
     """Train ``model`` in place.
 
@@ -225,6 +243,7 @@ def fit(
         workers: the processes that share the minibatches; by default this one alone.
         checkpoints: how the state is kept and what to resume from; by default neither.
         label: shown before the progress bar.
+        compile_step: run a compiled step; see `al_dgm.learning.compiled`.
 
     Returns:
         The training curve: one row of ``step`` and mean terms for every `WINDOW` steps.
@@ -233,7 +252,7 @@ def fit(
         TrainingError: the objective became NaN or infinite.
     """
     workers, checkpoints = workers or Workers(), checkpoints or Checkpoints()
-    running = Fit(model, data, recipe, seed, workers)
+    running = Fit(model, data, recipe, seed, workers, compile_step=compile_step)
     if checkpoints.resume is not None:
         running.load(checkpoints.resume)
     model.train()

@@ -92,7 +92,12 @@ class TrainingJob:
         return found.hexdigest()[:12]
 
     def run(
-        self, device: torch.device, workers: Workers | None = None, checkpoints: Checkpoints | None = None
+        self,
+        device: torch.device,
+        workers: Workers | None = None,
+        checkpoints: Checkpoints | None = None,
+        *,
+        compile_step: bool = False,
     ) -> tuple[Model, list[dict[str, float]]]:
         """Train on ``device``; the model and its training curve."""
         model = self.spec.build(integer_seed(self.seed, "init"))
@@ -106,5 +111,6 @@ class TrainingJob:
             workers=workers,
             checkpoints=checkpoints,
             label=self.label,
+            compile_step=compile_step,
         )
         return model, history

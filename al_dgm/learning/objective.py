@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 from al_dgm.config import TrainingParams
 from al_dgm.models import Model
-from al_dgm.models.base import UnlabelledSettings
+from al_dgm.models.base import Factor, Minibatch, Settings
 from al_dgm.nn.bayesian import kl_of_weights
-from al_dgm.nn.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -48,23 +47,12 @@ class Weighting:
 
 
 @dataclass(frozen=True)
-class Minibatch:
-    """One step's rows, x_l [B_l, D], y_l [B_l], x_u [B_u, D], and the noise of each set."""
-
-    x_labelled: Tensor
-    y: Tensor
-    x_unlabelled: Tensor
-    labelled_noise: Noise
-    unlabelled_noise: Noise
-
-
-@dataclass(frozen=True)
 class Phase:
     """Where the warm-ups stand: factors in [0, 1] on the KL of latents, on the KL of weights, and ω (see models)."""
 
-    latents: float = 1.0
-    weights: float = 1.0
-    responsibility: float = 1.0
+    latents: Factor = 1.0
+    weights: Factor = 1.0
+    responsibility: Factor = 1.0
 
 
 def own(values: Tensor) -> Tensor:
@@ -99,37 +87,31 @@ class Objective(nn.Module):
 
     def forward(self, batch: Minibatch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective in nats per example, a scalar, and its terms' means for the record."""
-        loss, record = self._labelled(batch, phase)
-        if len(batch.x_unlabelled) and self.model.generative:
-            extra, terms = self._unlabelled(batch, phase)
-            loss, record = loss + extra, record | terms
+        radius = self.recipe.adversarial_radius if self.recipe.adversarial_weight else 0.0
+        terms = self.model.terms(batch, Settings(phase.latents, phase.responsibility, radius))
+        record = {name: values.mean() for name, values in terms.items() if name != "q"}
+        if "q" in terms and self.recipe.balance_weight:
+            record["imbalance"] = self._imbalance(terms["q"])
         kl = kl_of_weights(self.model)
         if kl:
             record["kl_weights"] = torch.stack(list(kl.values())).sum() / self.weighting.examples
-            loss = loss + self.recipe.temperature * phase.weights * record["kl_weights"]
+        loss = self._weighted(record, phase)
         return loss, {"objective": loss.detach(), **{name: value.detach() for name, value in record.items()}}
 
-    def _labelled(self, batch: Minibatch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = self.model.labelled_terms(batch.x_labelled, batch.y, batch.labelled_noise, phase.latents)
-        record = {"classification": terms["classification"].mean()}
-        loss = self.weighting.classification * record["classification"]
-        if "bound" in terms:
-            record["labelled_bound"] = terms["bound"].mean()
-            loss = loss - self.weighting.labelled * record["labelled_bound"]
-        return loss, record
+    def _weighted(self, record: dict[str, Tensor], phase: Phase) -> Tensor:
+        """Σ factor · term, over the terms that there are."""
+        factors = {
+            "labelled_bound": -self.weighting.labelled,
+            "unlabelled_bound": -self.weighting.unlabelled,
+            "classification": self.weighting.classification,
+            "adversarial": self.recipe.adversarial_weight,
+            "imbalance": self.recipe.balance_weight,
+            "kl_weights": self.recipe.temperature * phase.weights,
+        }
+        return torch.stack([factors[name] * value for name, value in record.items()]).sum()
 
-    def _unlabelled(self, batch: Minibatch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
-        recipe = self.recipe
-        radius = recipe.adversarial_radius if recipe.adversarial_weight else 0.0
-        settings = UnlabelledSettings(phase.latents, phase.responsibility, radius)
-        terms = self.model.unlabelled_terms(batch.x_unlabelled, batch.unlabelled_noise, settings)
-        record = {"unlabelled_bound": terms["bound"].mean()}
-        loss = -self.weighting.unlabelled * record["unlabelled_bound"]
-        if radius:
-            record["adversarial"] = terms["adversarial"].mean()
-            loss = loss + recipe.adversarial_weight * record["adversarial"]
-        if recipe.balance_weight:
-            used = self._mean(terms["q"].mean(0)).clamp_min(1e-30)  # at 0 the entropy has no derivative
-            record["imbalance"] = math.log(len(used)) - torch.special.entr(used).sum()
-            loss = loss + recipe.balance_weight * record["imbalance"]
-        return loss, record
+    def _imbalance(self, q: Tensor) -> Tensor:
+        """KL(mean q(y|x) ‖ uniform), of the minibatch of all workers."""
+        used = self._mean(q.mean(0)).clamp_min(1e-30)  # at 0 the entropy has no derivative
+        entropy: Tensor = torch.special.entr(used).sum()
+        return math.log(len(used)) - entropy

@@ -1,38 +1,34 @@
 """What training, prediction and acquisition may ask of a model.
 
-Dimensions: B examples, S latent samples, C classes, D features. Nats everywhere; ``x`` is in model space
-(dataset.json's scale applied). A model's weights are used as `al_dgm.nn.bayesian` switches them.
+Dimensions: S latent samples, B examples, R (example, class) pairs, C classes, D features. Nats everywhere; ``x`` is in
+model space (dataset.json's scale applied). A model's weights are used as `al_dgm.nn.bayesian` switches them.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from al_dgm.errors import ConfigError
+from al_dgm.models.adversarial import adversarial_divergence
 from al_dgm.models.observation import Observation
-from al_dgm.nn.bayesian import bayesian_layers, mean_weights
-from al_dgm.nn.noise import Noise
+from al_dgm.nn.bayesian import bayesian_layers
+from al_dgm.nn.noise import JoinedNoise, Noise
+from al_dgm.nn.pairs import Label, OfExamples, Pairs
 from al_dgm.objectives.bounds import log_mean_exp, unlabelled_bound
-from al_dgm.objectives.densities import (
-    categorical_kl,
-    kl_normal,
-    kl_standard_normal,
-    normal_log_density,
-    standard_normal_log_density,
-)
 from al_dgm.registry import nearest
 
-POWER_STEP = 0.1  # length of the probe that finds the adversarial direction; the divergence is quadratic there
-
 Prediction = Literal["classifier", "bayes", "both"]
+Enumeration = Literal["exact"] | Annotated[int, Field(ge=2)]
+
+Factor = float | Tensor  # of a term; a tensor where a compiled step must not be compiled again for another value
 
 
 @dataclass(frozen=True)
@@ -57,12 +53,12 @@ class Space:
         """x standardised, as every network reads it; likelihoods are of x itself."""
         return (x - self.centre) / self.spread
 
-    def network_label(self, y: Tensor) -> Tensor:
+    def network_label(self, pairs: Pairs) -> Label:
         """One-hot y times √C, so that like standardised x it has second moment 1 per entry.
 
         Unscaled, the label is the faintest of a decoder's inputs and the latent learns to carry the class itself.
         """
-        return y * math.sqrt(self.classes)
+        return Label(math.sqrt(self.classes), pairs)
 
 
 @dataclass(frozen=True)
@@ -76,15 +72,37 @@ class Tempering:
     """
 
     likelihood: float = 1.0
-    latents: float = 1.0
+    latents: Factor = 1.0
 
 
 @dataclass(frozen=True)
-class UnlabelledSettings:
-    """How the unlabelled objective is phased in and regularised; see `DeepGenerativeModel.unlabelled_terms`."""
+class Minibatch:
+    """One step's rows, x_l [L, D], y_l [L] class indices, x_u [U, D], and the noise of each set."""
 
-    latents: float = 1.0
-    responsibility: float = 1.0
+    x_labelled: Tensor
+    y: Tensor
+    x_unlabelled: Tensor
+    labelled_noise: Noise
+    unlabelled_noise: Noise
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """(U, L)."""
+        return len(self.x_unlabelled), len(self.x_labelled)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the objective is phased in and regularised.
+
+    Attributes:
+        latents: warm-up factor on the KL of the latents.
+        responsibility: ω, see `DeepGenerativeModel.terms`.
+        adversarial_radius: see `al_dgm.models.adversarial`; 0 for none.
+    """
+
+    latents: Factor = 1.0
+    responsibility: Factor = 1.0
     adversarial_radius: float = 0.0
 
 
@@ -98,102 +116,147 @@ class Model(nn.Module, ABC):
         """log p(y | x, W) for the weights in use, latents marginalised over ``samples`` draws; [B, C]."""
 
     @abstractmethod
-    def labelled_terms(self, x: Tensor, y: Tensor, noise: Noise, latents: float = 1.0) -> dict[str, Tensor]:
-        """Per-example terms of the labelled objective, each [B]: ``classification`` = −log q(y|x), and ``bound``.
+    def terms(self, batch: Minibatch, settings: Settings) -> dict[str, Tensor]:
+        """Terms of the objective by name, one value for each example of the set that they are taken over.
 
-        ``latents`` is the warm-up factor on the KL of the latents.
+        Every model gives ``classification`` = −log q(y|x), [L]; a generative one ``labelled_bound`` [L],
+        ``unlabelled_bound`` [U], the classifier's probabilities ``q`` [U, C], and ``adversarial`` [U] where asked for.
         """
-
-    def unlabelled_terms(self, x: Tensor, noise: Noise, settings: UnlabelledSettings) -> dict[str, Tensor]:  # noqa: ARG002
-        """Per-example terms of the unlabelled objective, each [B]; a supervised model has none."""
-        return {}
 
 
 @dataclass(frozen=True)
-class Enumeration:
-    """One pass over x with y enumerated or given: see `al_dgm.objectives.bounds` for the two tensors."""
+class Recognition:
+    """What is inferred of x before y is enumerated.
 
-    bound: Tensor  # [B, S, C] or, for given labels, [B, S, 1]
-    log_q: Tensor  # [B, S, C]
+    Attributes:
+        log_q: log q(y | a_s, x), [S, B, C], or log q(y | x) with S = 1.
+        auxiliary: draws a_s that ``log_q`` was given and that the bounds are to use, [S, B, A]; A may be 0.
+        log_q_auxiliary: log q(a_s | x), [S, B].
+    """
+
+    log_q: Tensor
+    auxiliary: Tensor
+    log_q_auxiliary: Tensor
+
+    @classmethod
+    def without_auxiliary(cls, log_q: Tensor) -> Recognition:
+        """log q(y | x) of a model that has no auxiliary variable; ``log_q`` is [B, C]."""
+        return cls(log_q[None], log_q.new_empty(1, len(log_q), 0), log_q.new_zeros(1, len(log_q)))
+
+
+@dataclass(frozen=True)
+class Enumerated:
+    """The terms of a sum over y, for B examples with M classes each.
+
+    Attributes:
+        bound: L_s(x, y), [S, B, M].
+        classifier: log q(y | ·) of all classes, on the same draws, [S, B, C].
+        pairs: which classes those are.
+    """
+
+    bound: Tensor
+    classifier: Tensor
+    pairs: Pairs
+
+    @property
+    def log_q(self) -> Tensor:
+        """log q(y | ·), normalised over the M classes, [S, B, M]."""
+        return self.pairs.pick(self.classifier)[0]
 
 
 class DeepGenerativeModel(Model):
-    """p(x, y) = ∫ p(x, y, latents), with a classifier q(y|·) as part of its inference model."""
+    """p(x, y) = ∫ p(x, y, latents), with a classifier q(y|·) as part of its inference model.
+
+    y is summed out over all C classes, or, where ``enumeration`` is a number m < C, over a set T of m classes: those
+    that q(y|x) finds most probable; in training a quarter of them are others, at random, so that every class is tried.
+    q renormalised on T is a posterior like another, so U(x) stays a lower bound on log p(x), at a cost that does not
+    depend on C.
+    """
 
     generative = True
     log_prior: Tensor
 
-    def __init__(self, space: Space, prediction: Prediction, likelihood_weight: float) -> None:
+    def __init__(
+        self, space: Space, prediction: Prediction, likelihood_weight: float, enumeration: Enumeration = "exact"
+    ) -> None:
         super().__init__()
         self.space = space
         self.prediction = prediction
         self.likelihood_weight = likelihood_weight
+        self.enumeration = enumeration
         # p(y) is uniform: balanced classes are the seeds' setting. Its logarithm is kept in every bound.
         self.register_buffer("log_prior", F.log_softmax(torch.zeros(space.classes), dim=0))
 
     @abstractmethod
-    def enumerate(
+    def recognise(self, x: Tensor, noise: Noise, samples: int) -> Recognition:
+        """The classifier, and the auxiliary draws that it is given, for x [B, D]."""
+
+    @abstractmethod
+    def bounds(
         self,
         x: Tensor,
-        y: Tensor,
+        seen: Recognition,
+        pairs: Pairs,
         noise: Noise,
         samples: int,
         *,
         tempering: Tempering = Tempering(),
         closed_form: bool = True,
-    ) -> Enumeration:
-        """Bounds L(x, y) for one-hot ``y`` and the classifier's log q(y | ·) on the same latent samples.
+    ) -> Tensor:
+        """One-sample estimates of L(x, y), [S, R].
 
         Args:
             x: [B, D].
-            y: one-hot, [1, 1, C, C] to enumerate the classes or [B, 1, 1, C] for given labels.
+            seen: what `recognise` gave for it.
+            pairs: which classes of which examples.
             noise: source of the latent draws.
             samples: S.
             tempering: factors on the terms; by default none, which gives a bound.
             closed_form: take the KL of the latents in closed form; otherwise log q − log p of the draw, which makes
-                ``bound`` a log importance weight: log p(x, y, latents) − log q(latents | x, y).
+                the result a log importance weight: log p(x, y, latents) − log q(latents | x, y).
         """
-
-    @abstractmethod
-    def classify(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
-        """log q(y | a_s, x), or log q(y | x) with S = 1; [B, S, C]."""
 
     @abstractmethod
     def represent(self, x: Tensor, noise: Noise) -> Tensor:
         """Latent means of x under its most probable class, for pictures; [B, Z]."""
 
-    def class_bounds(
-        self,
-        x: Tensor,
-        noise: Noise,
-        samples: int,
-        tempering: Tempering = Tempering(),
-    ) -> Enumeration:
-        """`enumerate` over all classes."""
-        every_class = torch.eye(self.space.classes, dtype=x.dtype, device=x.device)[None, None]
-        return self.enumerate(x, every_class, noise, samples, tempering=tempering)
+    def class_bounds(self, x: Tensor, noise: Noise, samples: int, tempering: Tempering = Tempering()) -> Enumerated:
+        """L_s(x, y) of the classes that are summed over, and log q(y | ·) on the same draws."""
+        seen = self.recognise(x, noise, samples)
+        pairs = Pairs(len(x), x.new_empty(0, dtype=torch.int64), self._candidates(seen.log_q), self.space.classes)
+        bound, _ = pairs.split(self.bounds(x, seen, pairs, noise, samples, tempering=tempering))
+        return Enumerated(bound, seen.log_q, pairs)
 
     def log_weights(self, x: Tensor, y: Tensor, noise: Noise, samples: int) -> Tensor:
-        """log p(x, y, z_s) − log q(z_s | x, y) for class indices y [B] and S draws; [B, S].
+        """log p(x, y, z_s) − log q(z_s | x, y) for class indices y [B] and S draws; [S, B].
 
         Their `importance_weighted_bound` is a bound on log p(x, y); with S = 1 it is the ELBO.
         """
-        one_hot = F.one_hot(y, self.space.classes).to(x.dtype)[:, None, None, :]
-        return self.enumerate(x, one_hot, noise, samples, closed_form=False).bound[..., 0]
+        seen = self.recognise(x, noise, samples)
+        pairs = Pairs.labelled(y, self.space.classes)
+        return self.bounds(x, seen, pairs, noise, samples, closed_form=False)
 
     def elbo(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
         """U(x) ≤ log p(x), the bound with y summed out; [B]."""
-        terms = self.class_bounds(x, noise, samples)
-        return unlabelled_bound(terms.bound, terms.log_q)
+        found = self.class_bounds(x, noise, samples)
+        return unlabelled_bound(found.bound, found.log_q)
 
     def log_bayes(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
         """log p(y|x) ∝ mean_s L_s(x, y), the model's own posterior as far as the bounds are tight; [B, C].
 
         Of Bernoulli data x is the grey value itself, not a draw: the likelihood is linear in x, so this is a bound on
         the expected log-evidence of the draws, by one q(z | x, y) for all of them.
+
+        Classes outside T keep what q(y|x) gives them, and the bounds share out the rest among T.
         """
-        terms = self.class_bounds(x, noise, samples, Tempering(self.likelihood_weight))
-        return F.log_softmax(terms.bound.mean(1), dim=-1)
+        found = self.class_bounds(x, noise, samples, Tempering(self.likelihood_weight))
+        posterior = F.log_softmax(found.bound.mean(0), dim=-1)
+        candidates = found.pairs.candidates
+        if candidates is None:
+            return posterior
+        log_q = log_mean_exp(found.classifier, dim=0)
+        within = log_q.gather(-1, candidates).logsumexp(-1, keepdim=True)
+        return log_q.scatter(-1, candidates, within + posterior)
 
     @property
     def bayes_has_point_weights(self) -> bool:
@@ -208,104 +271,67 @@ class DeepGenerativeModel(Model):
         * ``both``: the normalised geometric mean of the two
         """
         if self.prediction == "classifier":
-            return self._log_classifier(x, noise, samples)
+            return self.log_classifier(x, noise, samples)
         bayes = self.log_bayes(x, noise, samples) if log_bayes is None else log_bayes
         if self.prediction == "bayes":
             return bayes
-        return F.log_softmax(0.5 * (self._log_classifier(x, noise, samples) + bayes), dim=-1)
+        return F.log_softmax(0.5 * (self.log_classifier(x, noise, samples) + bayes), dim=-1)
 
-    def _log_classifier(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
-        return log_mean_exp(self.classify(x, noise, samples), dim=1)
+    def log_classifier(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
+        """log mean_s q(y | a_s, x), [B, C]."""
+        return log_mean_exp(self.recognise(x, noise, samples).log_q, dim=0)
 
-    def labelled_terms(self, x: Tensor, y: Tensor, noise: Noise, latents: float = 1.0) -> dict[str, Tensor]:
-        """J(x, y) and E_{q(a|x)}[−log q(y | a, x)]: the expectation of the logarithm, not the other way round."""
-        observed = self.space.observation.draw(x, noise)
-        one_hot = F.one_hot(y, self.space.classes).to(x.dtype)[:, None, None, :]
-        tempering = Tempering(self.likelihood_weight, latents)
-        terms = self.enumerate(observed, one_hot, noise, samples=1, tempering=tempering)
-        log_q = (terms.log_q * one_hot[:, 0]).sum(-1)
-        return {"bound": terms.bound.mean(dim=(1, 2)), "classification": -log_q.mean(1)}
+    def terms(self, batch: Minibatch, settings: Settings) -> dict[str, Tensor]:
+        """J(x, y), E_{q(a|x)}[−log q(y | a, x)], U(x), the classifier's probabilities, and the adversarial divergence.
 
-    def unlabelled_terms(self, x: Tensor, noise: Noise, settings: UnlabelledSettings) -> dict[str, Tensor]:
-        """U(x) with y enumerated, the classifier's probabilities, and its adversarial divergence where asked for.
+        One pass over both sets: every network sees all rows at once. The classification term is the expectation of
+        the logarithm, not the other way round.
 
         Early in training the bounds know nothing of the classes, and their gradient pulls q(y|x) into whatever
         clusters a random decoder prefers. ``settings.responsibility`` ω scales that gradient: the value of U is that
         of ω = 1, while the classifier learns from the labels first and then takes responsibility for its classes.
         """
-        observed = self.space.observation.draw(x, noise)
+        unlabelled, _ = batch.sizes
+        noise = JoinedNoise(batch.unlabelled_noise, batch.labelled_noise, batch.sizes)
+        x = self.space.observation.draw(torch.cat([batch.x_unlabelled, batch.x_labelled]), noise)
+        seen = self.recognise(x, noise, samples=1)
+        log_q = seen.log_q[:, :unlabelled]
+        pairs = Pairs(unlabelled, batch.y, self._candidates(log_q, batch.unlabelled_noise), self.space.classes)
         tempering = Tempering(self.likelihood_weight, settings.latents)
-        terms = self.class_bounds(observed, noise, samples=1, tempering=tempering)
+        of_candidates, labelled_bound = pairs.split(self.bounds(x, seen, pairs, noise, 1, tempering=tempering))
+        log_q_candidates, log_q_given = pairs.pick(seen.log_q)
+        result = {"labelled_bound": labelled_bound.mean(0), "classification": -log_q_given.mean(0)}
+        if not unlabelled:
+            return result
         omega = settings.responsibility
-        log_q = terms.log_q if omega == 1 else omega * terms.log_q + (1 - omega) * terms.log_q.detach()
-        result = {"bound": unlabelled_bound(terms.bound, log_q), "q": log_mean_exp(terms.log_q, dim=1).exp()}
+        pulled = omega * log_q_candidates + (1 - omega) * log_q_candidates.detach()
+        result["unlabelled_bound"] = unlabelled_bound(of_candidates, pulled)
+        result["q"] = log_mean_exp(log_q, dim=0).exp()
         if settings.adversarial_radius:
-            result["adversarial"] = self._adversarial_divergence(observed, noise, settings.adversarial_radius)
+            result["adversarial"] = adversarial_divergence(
+                self, self.log_classifier, x[:unlabelled], batch.unlabelled_noise, settings.adversarial_radius
+            )
         return result
 
-    def _adversarial_divergence(self, x: Tensor, noise: Noise, radius: float) -> Tensor:
-        """Virtual adversarial training (Miyato et al. 2018): KL(q(y|x) ‖ q(y|x + r)) at the worst r, [B].
+    def _candidates(self, log_q: Tensor, noise: Noise | None = None) -> Tensor | None:
+        """T by log q(y | ·) [S, B, C], as class indices [B, m]; with ``noise`` a quarter at random. None for all."""
+        if self.enumeration == "exact" or self.enumeration >= self.space.classes:
+            return None
+        others = self.enumeration // 4 if noise is not None else 0
+        expected = log_q.detach().mean(0)
+        best = expected.topk(self.enumeration - others).indices
+        if noise is None:
+            return best
+        rest = noise.uniform(expected.shape).scatter(-1, best, -1.0).topk(others).indices
+        return torch.cat([best, rest], dim=-1)
 
-        r has length ``radius`` in model space and the direction in which the divergence grows fastest, found by one
-        power iteration. Weights are at their posterior mean: what is smoothed is the classifier, not its noise.
-        """
-        with mean_weights(self):
-            common = CommonDraws(noise)
-            clean = self.classify(x, common.again(), 1)[:, 0].detach()
-            direction = F.normalize(noise.normal(x.shape), dim=-1).requires_grad_()
-            nearby = self.classify(x + POWER_STEP * direction, common.again(), 1)[:, 0]
-            (gradient,) = torch.autograd.grad(categorical_kl(clean, nearby).sum(), direction)
-            worst = x + radius * F.normalize(gradient, dim=-1)
-            return categorical_kl(clean, self.classify(worst, common.again(), 1)[:, 0])
+    def log_prior_of(self, pairs: Pairs) -> Tensor:
+        """log p(y) of every pair, [R]."""
+        return self.log_prior[pairs.labels]
 
-
-class CommonDraws:
-    """Repeats the first pass's draws in every later pass, so that two passes differ by their input alone."""
-
-    def __init__(self, noise: Noise) -> None:
-        self._noise = noise
-        self._kept: list[Tensor] = []
-        self._next = 0
-
-    def again(self) -> CommonDraws:
-        """Start over from the first draw."""
-        self._next = 0
-        return self
-
-    def normal(self, shape: torch.Size) -> Tensor:
-        """The kept draw, or a new one where none is kept yet."""
-        return self._draw(self._noise.normal, shape)
-
-    def uniform(self, shape: torch.Size) -> Tensor:
-        """The kept draw, or a new one where none is kept yet."""
-        return self._draw(self._noise.uniform, shape)
-
-    def _draw(self, fresh: Callable[[torch.Size], Tensor], shape: torch.Size) -> Tensor:
-        if self._next == len(self._kept):
-            self._kept.append(fresh(shape))
-        self._next += 1
-        return self._kept[self._next - 1]
-
-
-def sample_gaussian(mean: Tensor, log_variance: Tensor, noise: Noise, samples: int | None = None) -> Tensor:
-    """mean + sd·ε; with ``samples``, S draws along dimension 1, which must have size 1 in ``mean``."""
-    shape = list(mean.shape)
-    if samples is not None:
-        shape[1] = samples
-    return mean + torch.exp(0.5 * log_variance) * noise.normal(torch.Size(shape))
-
-
-def latent_kl(
-    sample: Tensor, q: tuple[Tensor, Tensor], p: tuple[Tensor, Tensor] | None, *, closed_form: bool
-) -> Tensor:
-    """KL(q ‖ p) of diagonal Gaussians (mean, log-variance), or its one-sample estimate log q − log p at ``sample``.
-
-    ``p`` None is N(0, I).
-    """
-    if closed_form:
-        return kl_standard_normal(*q) if p is None else kl_normal(*q, *p)
-    log_p = standard_normal_log_density(sample) if p is None else normal_log_density(sample, *p)
-    return normal_log_density(sample, *q) - log_p
+    def _inputs(self, x: Tensor, pairs: Pairs) -> tuple[OfExamples, Label]:
+        """x and y of every pair, as networks read them."""
+        return OfExamples(self.space.network_input(x), pairs), self.space.network_label(pairs)
 
 
 def is_bayesian(network: str, bayesian: str | list[str]) -> bool:

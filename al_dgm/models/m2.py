@@ -17,16 +17,17 @@ from al_dgm.models.base import (
     DeepGenerativeModel,
     Enumeration,
     Prediction,
+    Recognition,
     Space,
     Tempering,
     check_networks,
     is_bayesian,
-    latent_kl,
-    sample_gaussian,
 )
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import Noise
+from al_dgm.nn.pairs import Pairs
 from al_dgm.objectives.densities import gaussian
+from al_dgm.objectives.latents import latent_kl, sample_gaussian
 
 
 class M2(DeepGenerativeModel):
@@ -40,6 +41,7 @@ class M2(DeepGenerativeModel):
             ``encoder`` q(z|x,y) and ``decoder`` p(x|y,z).
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
         likelihood_weight: λ on log p(x|·) in training and in the Bayes classifier; see `Tempering`.
+        enumeration: the classes that y is summed over; see `DeepGenerativeModel`.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class M2(DeepGenerativeModel):
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
+        enumeration: Enumeration = "exact",
     ) -> None:
-        super().__init__(space, prediction, likelihood_weight)
+        super().__init__(space, prediction, likelihood_weight, enumeration)
         D, C = space.features, space.classes
         outputs = space.observation.outputs(D)
         check_networks(bayesian, ("classifier", "encoder", "decoder"))
@@ -61,31 +64,31 @@ class M2(DeepGenerativeModel):
         )
         self.decoder = MLP([C, latent], hidden, outputs, bayesian=is_bayesian("decoder", bayesian))
 
-    def classify(self, x: Tensor, noise: Noise, samples: int) -> Tensor:  # noqa: ARG002 - q(y|x) has no latents
-        """log q(y | x), [B, 1, C]."""
-        return F.log_softmax(self.classifier(self.space.network_input(x)[:, None, :], noise=noise), dim=-1)
+    def recognise(self, x: Tensor, noise: Noise, samples: int) -> Recognition:  # noqa: ARG002 - no auxiliary draws
+        """log q(y | x), with S = 1."""
+        logits = self.classifier(self.space.network_input(x), noise=noise)
+        return Recognition.without_auxiliary(F.log_softmax(logits, dim=-1))
 
-    def enumerate(
+    def bounds(
         self,
         x: Tensor,
-        y: Tensor,
+        seen: Recognition,  # noqa: ARG002 - no auxiliary draws
+        pairs: Pairs,
         noise: Noise,
         samples: int,
         *,
         tempering: Tempering = Tempering(),  # noqa: B008 - frozen
         closed_form: bool = True,
-    ) -> Enumeration:
-        """L_s(x, y), [B, S, C]."""
-        x4, label = x[:, None, None, :], self.space.network_label(y)
-        q_z = gaussian(self.encoder(self.space.network_input(x4), label, noise=noise))
+    ) -> Tensor:
+        """L_s(x, y), [S, R]."""
+        of_x, label = self._inputs(x, pairs)
+        q_z = gaussian(self.encoder(of_x, label, noise=noise)[None])
         z = sample_gaussian(*q_z, noise, samples)
-        reconstruction = self.space.observation.log_density(x4, self.decoder(label, z, noise=noise))
+        reconstruction = self.space.observation.log_density(pairs.spread(x), self.decoder(label, z, noise=noise))
         kl = latent_kl(z, q_z, None, closed_form=closed_form)
-        bound = tempering.likelihood * reconstruction + (y * self.log_prior).sum(-1) - tempering.latents * kl
-        return Enumeration(bound=bound, log_q=self.classify(x, noise, samples))
+        return tempering.likelihood * reconstruction + self.log_prior_of(pairs) - tempering.latents * kl
 
     def represent(self, x: Tensor, noise: Noise) -> Tensor:
         """Mean of q(z | x, ŷ), [B, Z]."""
-        best = self.classify(x, noise, 1)[:, 0].argmax(-1)
-        y = F.one_hot(best, self.space.classes).to(x.dtype)
-        return gaussian(self.encoder(self.space.network_input(x), self.space.network_label(y), noise=noise))[0]
+        best = self.recognise(x, noise, 1).log_q[0].argmax(-1)
+        return gaussian(self.encoder(*self._inputs(x, Pairs.labelled(best, self.space.classes)), noise=noise))[0]

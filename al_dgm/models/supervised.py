@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from al_dgm.models.base import Model, Space
+from al_dgm.models.base import Minibatch, Model, Settings, Space
 from al_dgm.nn.mlp import MLP
 from al_dgm.nn.noise import Noise
 
@@ -22,10 +22,10 @@ class Classifier(Model):
         """log p(y | x, W), [B, C]."""
         return F.log_softmax(self.classifier(self.space.network_input(x), noise=noise), dim=-1)
 
-    def labelled_terms(self, x: Tensor, y: Tensor, noise: Noise, latents: float = 1.0) -> dict[str, Tensor]:  # noqa: ARG002
-        """−log p(y | x), [B]."""
-        log_p = self.log_predictive(x, noise, samples=1)
-        return {"classification": F.nll_loss(log_p, y, reduction="none")}
+    def terms(self, batch: Minibatch, settings: Settings) -> dict[str, Tensor]:  # noqa: ARG002 - nothing to phase in
+        """−log p(y | x), [L]."""
+        log_p = self.log_predictive(batch.x_labelled, batch.labelled_noise, samples=1)
+        return {"classification": F.nll_loss(log_p, batch.y, reduction="none")}
 
 
 def mlp(space: Space, hidden: list[int] = [128], bayesian: bool = True) -> Classifier:  # noqa: B006, FBT001, FBT002

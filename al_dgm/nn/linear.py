@@ -2,11 +2,12 @@
 
 Both compute, for inputs x_1 [..., D_1], x_2 [..., D_2], …,
 
-    h = Σ_i x_i W_iᵀ + b          [..., H]
+    h = Σ_i x_i W_i + b          [..., H]
 
-which is one linear layer on their concatenation, evaluated as a sum. Leading dimensions broadcast: when y enumerates
-C classes as [1, 1, C, C] and x is [B, 1, 1, D], the product with x is computed once per example and not once per
-(example, class). `[W_1 | W_2 | …]` is initialised as the one matrix that it is.
+which is one linear layer on their concatenation, evaluated as a sum. Leading dimensions broadcast, and an input that
+belongs to an example is multiplied once however many of its classes are enumerated (`al_dgm.nn.pairs`).
+W_1, W_2, … are the rows, top to bottom, of one matrix [D_1 + D_2 + …, H], and initialised as such: each of them is
+contiguous, and the row that a class stands for can be looked up.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from al_dgm.nn.noise import Noise
+from al_dgm.nn.pairs import Input, product, squared
 
 
 class Linear(nn.Module):
@@ -27,12 +29,13 @@ class Linear(nn.Module):
     def __init__(self, inputs: Sequence[int], outputs: int, init_sd: float | None = None) -> None:
         super().__init__()
         self.inputs = tuple(inputs)
+        self.matmul: torch.dtype | None = None
         self.weight = nn.Parameter(initial_weight(sum(inputs), outputs, init_sd))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
-    def forward(self, *inputs: Tensor, noise: Noise) -> Tensor:  # noqa: ARG002 - one signature for both layers
-        """Σ_i x_i W_iᵀ + b."""
-        return split_product(inputs, self.weight, self.inputs) + self.bias
+    def forward(self, *inputs: Input, noise: Noise) -> Tensor:  # noqa: ARG002 - one signature for both layers
+        """Σ_i x_i W_i + b."""
+        return split_product(inputs, self.weight, self.inputs, self.matmul) + self.bias
 
 
 class BayesianLinear(nn.Module):
@@ -45,7 +48,7 @@ class BayesianLinear(nn.Module):
 
     Three ways to use the weights (`al_dgm.nn.bayesian` switches them for a whole model):
 
-    * ``local``, for training: h ~ N(Σ x_i M_iᵀ + b, Σ x_i² (σ_i²)ᵀ), the local reparameterisation
+    * ``local``, for training: h ~ N(Σ x_i M_i + b, Σ x_i² σ_i²), the local reparameterisation
       (Kingma, Salimans & Welling 2015), whose gradient noise falls with the minibatch;
     * ``sampled``, for prediction and acquisition: one explicit W for all examples, a function in the proper sense;
     * ``mean``: W = M.
@@ -61,17 +64,18 @@ class BayesianLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.inputs = tuple(inputs)
+        self.matmul: torch.dtype | None = None
         fan_in = sum(inputs)
         self.prior_sd = prior_scale / math.sqrt(fan_in)
         self.mean = nn.Parameter(initial_weight(fan_in, outputs, init_sd))
-        self.rho = nn.Parameter(torch.full((outputs, fan_in), math.log(initial_ratio / (1 - initial_ratio))))
+        self.rho = nn.Parameter(torch.full((fan_in, outputs), math.log(initial_ratio / (1 - initial_ratio))))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.mode = "local"
         self._sample: Tensor | None = None
 
     @property
     def sd(self) -> Tensor:
-        """Posterior standard deviations, [outputs, fan_in]."""
+        """Posterior standard deviations, [fan_in, outputs]."""
         return self.prior_sd * torch.sigmoid(self.rho)
 
     def kl(self) -> Tensor:
@@ -88,27 +92,40 @@ class BayesianLinear(nn.Module):
         """Forget the drawn weights."""
         self._sample = None
 
-    def forward(self, *inputs: Tensor, noise: Noise) -> Tensor:
+    def forward(self, *inputs: Input, noise: Noise) -> Tensor:
         """h as the mode says; ``noise`` is used in ``local`` mode only."""
         if self.mode == "sampled":
             if self._sample is None:
                 raise RuntimeError("weights are in 'sampled' mode but none were drawn: use bayesian.weight_sample")
-            return split_product(inputs, self._sample, self.inputs) + self.bias
-        mean = split_product(inputs, self.mean, self.inputs) + self.bias
+            return split_product(inputs, self._sample, self.inputs, self.matmul) + self.bias
+        mean = split_product(inputs, self.mean, self.inputs, self.matmul) + self.bias
         if self.mode == "mean":
             return mean
-        variance = split_product([x.square() for x in inputs], self.sd.square(), self.inputs)
+        variance = split_product([squared(x) for x in inputs], self.sd.square(), self.inputs, self.matmul)
         # A unit whose inputs are all zero has variance 0, where the square root has no derivative.
         return mean + variance.clamp_min(1e-12).sqrt() * noise.normal(mean.shape)
 
 
+def round_products(model: nn.Module, matmul: torch.dtype | None) -> None:
+    """Let every linear layer of ``model`` round the factors of its products to ``matmul``; None leaves them alone.
+
+    Sums, non-linearities, densities and the weights themselves stay in the type of the weights.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear | BayesianLinear):
+            module.matmul = matmul
+
+
 def initial_weight(fan_in: int, outputs: int, init_sd: float | None = None) -> Tensor:
-    """[outputs, fan_in] from Glorot's normal, or N(0, ``init_sd``²) where given."""
+    """[fan_in, outputs] from Glorot's normal, or N(0, ``init_sd``²) where given."""
     sd = math.sqrt(2 / (fan_in + outputs)) if init_sd is None else init_sd
-    return torch.randn(outputs, fan_in) * sd
+    return torch.randn(fan_in, outputs) * sd
 
 
-def split_product(inputs: Sequence[Tensor], weight: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Σ_i x_i W_iᵀ for ``weight`` = [W_1 | W_2 | …]; leading dimensions broadcast."""
-    products = [F.linear(x, part) for x, part in zip(inputs, weight.split(list(sizes), dim=1), strict=True)]
+def split_product(
+    inputs: Sequence[Input], weight: Tensor, sizes: Sequence[int], matmul: torch.dtype | None = None
+) -> Tensor:
+    """Σ_i x_i W_i for ``weight`` = W_1 above W_2 above …; leading dimensions broadcast."""
+    parts = weight.split(list(sizes)) if len(sizes) > 1 else [weight]
+    products = [product(x, part, matmul) for x, part in zip(inputs, parts, strict=True)]
     return sum(products[1:], start=products[0])

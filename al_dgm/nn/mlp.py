@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from al_dgm.nn.linear import BayesianLinear, Linear
 from al_dgm.nn.noise import Noise
+from al_dgm.nn.pairs import Input, rounded
 
 HEAD_INIT_SD = 1e-3  # mean and log-variance heads start near 0: unit-variance Gaussians (Maaløe's released code)
 
@@ -40,10 +42,12 @@ class MLP(nn.Module):
         init = [None] * len(hidden) + [head_init_sd]
         self.layers = nn.ModuleList(layer(i, o, init_sd=sd) for i, o, sd in zip(fan_ins, sizes, init, strict=True))
 
-    def forward(self, *inputs: Tensor, noise: Noise) -> Tensor:
+    def forward(self, *inputs: Input, noise: Noise) -> Tensor:
         """[..., outputs]; the inputs' leading dimensions broadcast."""
-        first, *rest = self.layers
+        layers: list[Any] = list(self.layers)
+        first, *rest = layers
         h: Tensor = first(*inputs, noise=noise)
         for layer in rest:
-            h = layer(F.relu(h), noise=noise)
+            # Rounded before the non-linearity, so that one tensor serves the next product and the derivative.
+            h = layer(F.relu(rounded(h, layer.matmul)), noise=noise)
         return h

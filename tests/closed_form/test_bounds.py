@@ -1,6 +1,6 @@
 """Bounds where the answer is known: linear-Gaussian models whose inference networks are the exact posterior.
 
-    z ~ N(0, I)      a | z ~ N(Dz, s_a² I) (SDGM only)      x | a, y, z ~ N(Wa + Uz + Vy + b, s² I)
+    z ~ N(0, I)      a | z ~ N(Dz, s_a² I) (not M2)      x | a, y, z ~ N(Wa + Uz + Vy + b, s² I), W = 0 but for SDGM
 
 Then log p(x, y, latents) − log q(latents | x, y) = log p(x, y), whatever is drawn.
 """
@@ -18,6 +18,8 @@ from torch.distributions import MultivariateNormal, Normal
 from torch.distributions import kl_divergence as torch_kl
 
 from al_dgm.models import DeepGenerativeModel, Space
+from al_dgm.models.adgm import ADGM
+from al_dgm.models.auxiliary import AuxiliaryModel
 from al_dgm.models.m2 import M2
 from al_dgm.models.observation import Gaussian
 from al_dgm.models.sdgm import SDGM
@@ -50,15 +52,15 @@ def set_network(network: MLP, inputs: Sequence[tuple[str, Tensor]], bias: Tensor
     """Make a linear network compute Σ G_i u_i + bias, and the log-variance, of plain x, y, or latents u_i."""
     columns, offset = [], bias.clone()
     for kind, matrix in inputs:
-        at = SPACE.network_input if kind == "x" else SPACE.network_label if kind == "y" else torch.Tensor.clone
-        shift = at(torch.zeros((), dtype=torch.float64))
-        scale = at(torch.ones((), dtype=torch.float64)) - shift
+        centre, spread = (SPACE.centre, SPACE.spread) if kind == "x" else (0.0, 1.0)
+        scale = math.sqrt(C) if kind == "y" else 1 / spread  # the network reads scale · u + shift
+        shift = torch.tensor(-centre / spread, dtype=torch.float64)
         columns.append(matrix / scale)
         offset = offset - (matrix * shift / scale).sum(1)
     layer = network.layers[0]
     with torch.no_grad():
         layer.weight.zero_()
-        layer.weight[: len(bias)] = torch.cat(columns, dim=1)
+        layer.weight[:, : len(bias)] = torch.cat(columns, dim=1).T
         layer.bias[: len(bias)] = offset
         if variance is not None:
             layer.bias[len(bias) :] = variance.log()
@@ -96,15 +98,17 @@ def exact_m2() -> Case:
     return Case(model, MultivariateNormal(means, covariance[x, x]))
 
 
-def exact_sdgm() -> Case:
+def exact_auxiliary(kind: type[AuxiliaryModel]) -> Case:
     """a and z are coupled dimension by dimension, and y moves features of its own: so q(a | x) can be exact."""
     torch.manual_seed(1)
-    model = SDGM(SPACE, hidden=[], latent=Z, auxiliary=Z, bayesian="none", likelihood_weight=1.0).double()
+    model = kind(SPACE, hidden=[], latent=Z, auxiliary=Z, bayesian="none", likelihood_weight=1.0).double()
     zero = torch.zeros(Z, Z).double()
     skip, W, U = (torch.tensor(values).double().diag() for values in ([0.8, -1.1], [1.4, 0.6], [-0.5, 0.9]))
     V, b = torch.cat([zero, zero, torch.randn(2, 2).double()]), torch.randn(D).double()
     V = torch.cat([V, -V[:, :1]], dim=1)
     W, U = torch.cat([W, zero, zero]), torch.cat([zero, U, zero])
+    if kind is ADGM:  # x does not depend on a
+        W = 0 * W
     own = eye(2 * Z + D)  # the sources of z, a and x
     to_z = own[:Z]
     to_a = skip @ to_z + math.sqrt(AUXILIARY_NOISE) * own[Z : 2 * Z]
@@ -121,13 +125,23 @@ def exact_sdgm() -> Case:
     at_zero = torch.zeros(Z).double()
     to_prior = [("y", torch.zeros(Z, C).double()), ("z", skip)]
     set_network(model.auxiliary_decoder, to_prior, at_zero, at_zero + AUXILIARY_NOISE)
-    set_network(model.decoder, [("a", W), ("y", V), ("z", U)], b, torch.full((D,), NOISE, dtype=torch.float64))
+    from_all = [("a", W), ("y", V), ("z", U)]
+    seen = from_all[1:] if kind is ADGM else from_all
+    set_network(model.decoder, seen, b, torch.full((D,), NOISE, dtype=torch.float64))
     means = (V + b[:, None]).T
     set_classifier(model.classifier, means, covariance[x, x], Z)
     return Case(model, MultivariateNormal(means, covariance[x, x]))
 
 
-@pytest.fixture(scope="module", params=[exact_m2, exact_sdgm], ids=["m2", "sdgm"])
+def exact_adgm() -> Case:
+    return exact_auxiliary(ADGM)
+
+
+def exact_sdgm() -> Case:
+    return exact_auxiliary(SDGM)
+
+
+@pytest.fixture(scope="module", params=[exact_m2, exact_adgm, exact_sdgm], ids=["m2", "adgm", "sdgm"])
 def case(request):
     return request.param()
 
@@ -148,27 +162,27 @@ def assert_mean_is(samples: Tensor, expected: Tensor, dim: int) -> None:
 
 
 def log_weights(model: DeepGenerativeModel, x: Tensor, samples: int) -> Tensor:
-    """log p(x, y, ·) − log q(· | x, y) for every class, [B, S, C]."""
+    """log p(x, y, ·) − log q(· | x, y) for every class, [S, B, C]."""
     per_class = [model.log_weights(x, torch.full((len(x),), c), noise(c), samples) for c in range(C)]
     return torch.stack(per_class, dim=-1)
 
 
 def test_log_weights_at_the_exact_posterior_are_the_evidence_draw_by_draw(case, x):
     """log p(x, y, z_s) − log q(z_s | x, y) = log p(x, y) for every single draw: no term is missing or counted twice."""
-    expected = case.evidence(x)[:, None].expand(B, 7, C)
+    expected = case.evidence(x).expand(7, B, C)
     torch.testing.assert_close(log_weights(case.model, x, 7), expected, atol=1e-6, rtol=0)
 
 
 def test_the_elbo_at_the_exact_posterior_is_the_evidence_in_expectation(case, x):
     """With the closed-form KL single draws scatter, and their mean is log p(x, y)."""
     bounds = case.model.class_bounds(x, noise(), samples=4000).bound
-    assert bounds.std(1).min() > 0.1
-    assert_mean_is(bounds, case.evidence(x), dim=1)
+    assert bounds.std(0).min() > 0.1
+    assert_mean_is(bounds, case.evidence(x), dim=0)
 
 
 def test_the_unlabelled_bound_at_the_exact_posterior_is_log_p_of_x(case, x):
     """U(x) = log p(x) where q(y|x) is exact: per draw from log-weights, in expectation from the model's own `elbo`."""
-    log_q = case.model.classify(x, noise(), 7)
+    log_q = case.model.recognise(x, noise(), 7).log_q
     evidence = case.evidence(x).logsumexp(-1)
     per_draw = unlabelled_bound(log_weights(case.model, x, 7), log_q)
     torch.testing.assert_close(per_draw, evidence, atol=1e-6, rtol=0)
@@ -179,12 +193,33 @@ def test_the_unlabelled_bound_at_the_exact_posterior_is_log_p_of_x(case, x):
 def test_the_unlabelled_bound_falls_short_by_the_divergence_of_the_classifier(case, x):
     """U(x) = log p(x) − KL(q(y) ‖ p(y|x)) for any q(y), here uniform."""
     evidence = case.evidence(x)
-    uniform = torch.full((B, 7, C), -math.log(C), dtype=torch.float64)
+    uniform = torch.full((7, B, C), -math.log(C), dtype=torch.float64)
     posterior = evidence.log_softmax(-1)
     gap = -(posterior.mean(-1) + math.log(C))
     assert gap.min() > 0.01
     found = unlabelled_bound(log_weights(case.model, x, 7), uniform)
     torch.testing.assert_close(found, evidence.logsumexp(-1) - gap, atol=1e-6, rtol=0)
+
+
+def test_over_some_classes_the_bound_is_the_evidence_of_those_classes(case, x, monkeypatch):
+    """U(x) = log Σ_{y ∈ T} p(x, y) ≤ log p(x) at the exact posterior, for whichever T."""
+    model = copy.deepcopy(case.model)
+    monkeypatch.setattr(model, "_candidates", lambda log_q: log_q.mean(0).topk(2, largest=False).indices)
+    evidence = case.evidence(x)
+    unlikely = evidence.topk(2, largest=False).values.logsumexp(-1)
+    assert (unlikely < evidence.logsumexp(-1) - 0.1).all()
+    assert_mean_is(torch.stack([model.elbo(x, noise(seed), 50) for seed in range(60)]), unlikely, dim=0)
+
+
+def test_classes_that_are_not_summed_over_keep_what_the_classifier_gives_them(case, x):
+    """And the bounds share out the rest; the classifier being exact, so is the result."""
+    model = copy.deepcopy(case.model)
+    model.enumeration, model.prediction = 2, "bayes"
+    expected = case.evidence(x).log_softmax(-1)
+    torch.testing.assert_close(model.log_predictive(x, noise(), 20_000), expected, atol=0.1, rtol=0)
+    least = expected.argmin(-1, keepdim=True)
+    found = model.log_predictive(x, noise(), 3)
+    torch.testing.assert_close(found.gather(-1, least), expected.gather(-1, least), atol=1e-6, rtol=0)
 
 
 def test_the_bayes_classifier_is_the_posterior_of_the_class(case, x):
@@ -202,7 +237,7 @@ def test_both_ways_of_predicting_are_averaged_as_logarithms(case, x):
     model = copy.deepcopy(case.model)
     bayes = model.log_bayes(x, noise(), 5)
     model.prediction = "both"
-    mixed = (0.5 * (log_mean_exp(model.classify(x, noise(), 5), dim=1) + bayes)).log_softmax(-1)
+    mixed = (0.5 * (log_mean_exp(model.recognise(x, noise(), 5).log_q, dim=0) + bayes)).log_softmax(-1)
     torch.testing.assert_close(model.log_predictive(x, noise(), 5, bayes), mixed)
 
 
@@ -219,7 +254,7 @@ def test_a_wrong_encoder_loses_exactly_its_divergence():
     lost = torch_kl(wrong, exact).sum()
     assert lost > 0.2
     for bounds in (case.model.class_bounds(x, noise(), 8000).bound, log_weights(case.model, x, 8000)):
-        assert_mean_is(bounds, case.evidence(x) - lost, dim=1)
+        assert_mean_is(bounds, case.evidence(x) - lost, dim=0)
 
 
 def test_importance_weighting_tightens_the_bound_towards_the_evidence(x):
@@ -229,20 +264,20 @@ def test_importance_weighting_tightens_the_bound_towards_the_evidence(x):
         case.model.encoder.layers[0].bias[:Z] += 0.6
     w = log_weights(case.model, x, 6400)[..., 0]
     evidence = case.evidence(x)[:, 0]
-    torch.testing.assert_close(importance_weighted_bound(w[..., None]), w)
-    bounds = [importance_weighted_bound(w.view(B, -1, K)) for K in (1, 4, 16, 64)]
+    torch.testing.assert_close(importance_weighted_bound(w[None]), w)
+    bounds = [importance_weighted_bound(w.view(K, -1, B)) for K in (1, 4, 16, 64)]
     for fewer, more in itertools.pairwise(bounds):
-        gain = more - fewer.view(B, more.shape[1], -1).mean(-1)  # paired: the same draws
-        assert (gain.mean(1) > 3 * gain.std(1) / math.sqrt(gain.shape[1])).all()
-    error = bounds[-1].std(1) / math.sqrt(bounds[-1].shape[1])
-    assert (bounds[-1].mean(1) <= evidence + 5 * error).all()
-    assert ((evidence - bounds[-1].mean(1)) < 0.1 * (evidence - bounds[0].mean(1))).all()
+        gain = more - fewer.view(-1, *more.shape).mean(0)  # paired: the same draws
+        assert (gain.mean(0) > 3 * gain.std(0) / math.sqrt(len(gain))).all()
+    error = bounds[-1].std(0) / math.sqrt(len(bounds[-1]))
+    assert (bounds[-1].mean(0) <= evidence + 5 * error).all()
+    assert ((evidence - bounds[-1].mean(0)) < 0.1 * (evidence - bounds[0].mean(0))).all()
 
 
 def test_constant_log_weights_are_their_own_bound_for_any_number_of_samples():
     """L_K = log (1/K) Σ w: the 1/K is there."""
     for K in (1, 5, 1000):
-        torch.testing.assert_close(importance_weighted_bound(torch.full((2, K), -3.7)), torch.full((2,), -3.7))
+        torch.testing.assert_close(importance_weighted_bound(torch.full((K, 2), -3.7)), torch.full((2,), -3.7))
 
 
 def test_log_mean_exp_agrees_with_the_naive_formula_and_survives_large_arguments():
@@ -263,10 +298,10 @@ def test_the_prior_of_the_class_stays_in_every_bound(case, x):
 
 def test_the_mean_over_samples_stands_outside_the_sum_over_classes():
     """Thesis Eq. 4.20: mean_s Σ_y q_s (L_s − log q_s); the product of the means is another number."""
-    bound = torch.tensor([[[1.0, 5.0], [7.0, 2.0]]])
-    q = torch.tensor([[[0.9, 0.1], [0.2, 0.8]]])
-    brute = [sum(q[0, s, c] * (bound[0, s, c] - q[0, s, c].log()) for c in range(2)) for s in range(2)]
-    product = (q.mean(1) * bound.mean(1)).sum(-1) + torch.special.entr(q.mean(1)).sum(-1)
+    bound = torch.tensor([[[1.0, 5.0]], [[7.0, 2.0]]])
+    q = torch.tensor([[[0.9, 0.1]], [[0.2, 0.8]]])
+    brute = [sum(q[s, 0, c] * (bound[s, 0, c] - q[s, 0, c].log()) for c in range(2)) for s in range(2)]
+    product = (q.mean(0) * bound.mean(0)).sum(-1) + torch.special.entr(q.mean(0)).sum(-1)
     found = unlabelled_bound(bound, q.log())
     torch.testing.assert_close(found, (sum(brute) / 2)[None])
     assert (found - product).abs() > 0.5
@@ -276,11 +311,11 @@ def test_the_unlabelled_bound_of_a_model_is_its_brute_force_enumeration(case, x)
     """`elbo` = mean over s of Σ_y q(y|a_s,x) [L_s(x, y) − log q(y|a_s,x)], summed in plain loops."""
     samples = 3
     terms = case.model.class_bounds(x, noise(), samples)
-    log_q = terms.log_q.expand(B, samples, C)
+    log_q = terms.log_q.expand(samples, B, C)
     for b in range(B):
         total = 0.0
         for s in range(samples):
             for c in range(C):
-                log_q_c = log_q[b, s, c].item()
-                total += math.exp(log_q_c) * (terms.bound[b, s, c].item() - log_q_c)
+                log_q_c = log_q[s, b, c].item()
+                total += math.exp(log_q_c) * (terms.bound[s, b, c].item() - log_q_c)
         assert case.model.elbo(x, noise(), samples)[b].item() == pytest.approx(total / samples, abs=1e-9)

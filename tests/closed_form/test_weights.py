@@ -11,7 +11,7 @@ from torch import nn
 from al_dgm.nn.bayesian import bayesian_layers, kl_of_weights, mean_weights, weight_sample
 from al_dgm.nn.linear import BayesianLinear, Linear
 from al_dgm.nn.mlp import MLP
-from al_dgm.nn.noise import BatchNoise, CommonNoise, generator
+from al_dgm.nn.noise import BatchNoise, CommonNoise, DrawnNoise, JoinedNoise, RecordedNoise, generator
 
 INPUTS, OUTPUTS, ROWS, DRAWS = (3, 2), 4, 5, 8000
 
@@ -50,7 +50,7 @@ def pre_activations(layer, inputs, mode):
 def exact_moments(layer, inputs):
     """h ~ N(M x + b, Σ x² σ²), written with the weights as one matrix."""
     x = torch.cat(inputs, dim=1)
-    return x @ layer.mean.detach().T + layer.bias.detach(), x.square() @ layer.sd.detach().square().T
+    return x @ layer.mean.detach() + layer.bias.detach(), x.square() @ layer.sd.detach().square()
 
 
 @pytest.mark.parametrize("mode", ["local", "sampled"])
@@ -144,7 +144,7 @@ def test_a_split_layer_is_one_linear_layer_on_the_concatenation(inputs):
     x, y = inputs[0], torch.eye(2).double()
     found = layer(x[:, None], y[None], noise=noise())
     tiled = torch.cat([x.repeat_interleave(2, 0), y.repeat(ROWS, 1)], dim=1)
-    expected = nn.functional.linear(tiled, layer.weight, layer.bias).view(ROWS, 2, OUTPUTS)
+    expected = nn.functional.linear(tiled, layer.weight.T, layer.bias).view(ROWS, 2, OUTPUTS)
     torch.testing.assert_close(found, expected)
 
 
@@ -175,15 +175,38 @@ def test_workers_share_one_stream_of_training_noise():
     assert torch.equal(torch.cat(parts), whole)
 
 
+def test_two_sets_in_one_pass_draw_from_streams_of_their_own():
+    """Unlabelled rows first, then labelled; examples and (example, class) pairs alike."""
+    joined = JoinedNoise(BatchNoise(generator(0)), BatchNoise(generator(1)), (4, 3))
+    unlabelled, labelled = BatchNoise(generator(0)), BatchNoise(generator(1))
+    for rows in (4, 4 * 5):  # as examples, and with five classes each
+        found = joined.normal(torch.Size([2, rows + 3, 6]))
+        assert torch.equal(found[:, :rows], unlabelled.normal(torch.Size([2, rows, 6])))
+        assert torch.equal(found[:, rows:], labelled.normal(torch.Size([2, 3, 6])))
+    alone = JoinedNoise(BatchNoise(generator(0)), BatchNoise(generator(1)), (0, 3)).uniform(torch.Size([3, 2]))
+    assert torch.equal(alone, BatchNoise(generator(1)).uniform(torch.Size([3, 2])))
+
+
+def test_numbers_that_were_drawn_beforehand_are_those_that_would_have_been_drawn():
+    shapes = [("normal", torch.Size([2, 3])), ("uniform", torch.Size([4, 1])), ("normal", torch.Size([1, 5]))]
+    recorded, direct = RecordedNoise(noise()), noise()
+    first = [getattr(recorded, kind)(shape) for kind, shape in shapes]
+    assert recorded.asked == shapes
+    drawn = DrawnNoise.as_asked(noise(), recorded.asked)
+    for (kind, shape), value in zip(shapes, first, strict=True):
+        assert torch.equal(value, getattr(direct, kind)(shape))
+        assert torch.equal(value, getattr(drawn, kind)(shape))
+
+
 def common_draws(seeds, *shapes):
-    """Draws of ``shapes`` from one noise per seed, each [seeds, *shape without its first dimension]."""
+    """Draws of ``shapes`` [S, rows, Z] from one noise per seed, each [seeds, S, Z]."""
     noises = [CommonNoise(generator(seed)) for seed in range(seeds)]
-    return [torch.cat([noise.normal(torch.Size(shape)) for noise in noises]) for shape in shapes]
+    return [torch.stack([noise.normal(torch.Size(shape))[:, 0] for noise in noises]) for shape in shapes]
 
 
 def test_common_noise_is_standard_normal_and_two_draws_are_independent():
     """Over seeds: every point of the sequence in every dimension, and the products of two draws' points."""
-    first, second = common_draws(1000, (7, 4, 2), (7, 4, 2))
+    first, second = common_draws(1000, (4, 7, 2), (4, 7, 2))
     for draws in (first[:, s, d] for s in range(4) for d in range(2)):
         assert stats.kstest(draws.numpy(), "norm").pvalue > 1e-3
     products = (first[..., None] * second[..., None, :]).mean(0)  # sd of a product of independent normals is 1
@@ -192,15 +215,15 @@ def test_common_noise_is_standard_normal_and_two_draws_are_independent():
 
 def test_common_noise_fills_the_space():
     """The mean of Σ_d z_d over 16 points in 10 dimensions: of independent draws it has variance 10/16."""
-    (draws,) = common_draws(300, (7, 16, 10))
+    (draws,) = common_draws(300, (16, 7, 10))
     assert draws.sum(-1).mean(1).var() < 0.2 * 10 / 16
 
 
 def test_common_noise_is_the_same_for_every_example():
-    shape = torch.Size([7, 3, 2])
-    drawn = CommonNoise(generator(0)).normal(shape)
-    assert drawn.shape == (1, 3, 2)
-    assert torch.equal(drawn, CommonNoise(generator(0)).normal(torch.Size([2, 3, 2])))
+    drawn = CommonNoise(generator(0)).normal(torch.Size([3, 7, 2]))
+    assert drawn.shape == (3, 1, 2)
+    assert torch.equal(drawn, CommonNoise(generator(0)).normal(torch.Size([3, 2, 2])))
     uniform = CommonNoise(generator(0)).uniform(torch.Size([7, 1000]))
+    assert uniform.shape == (1, 1000)
     assert (uniform >= 0).all()
     assert (uniform < 1).all()

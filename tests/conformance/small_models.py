@@ -10,6 +10,7 @@ import torch
 from al_dgm.config import load_params
 from al_dgm.learning.job import ModelSpec
 from al_dgm.models import MODELS
+from al_dgm.models.base import Minibatch
 from al_dgm.nn.bayesian import mean_weights, weight_sample
 from al_dgm.nn.noise import BatchNoise, generator
 
@@ -29,13 +30,13 @@ def all_bayesian(name):
     return "all" if name in GENERATIVE else True
 
 
-def spec(name, kind="binomial", **options):
+def spec(name, kind="binomial", classes=C, **options):
     """A small model, Bayesian throughout unless told otherwise; options that it does not have are left out."""
     known = inspect.signature(MODELS[name]).parameters
     wanted = {"bayesian": all_bayesian(name), **SMALL, **options}
     chosen = {option: value for option, value in wanted.items() if option in known}
     observation = {"kind": kind, "trials": 16}
-    return ModelSpec(name, chosen, D, tuple("abc"), observation, centre=0.3, spread=0.5)
+    return ModelSpec(name, chosen, D, tuple("abcdefghi"[:classes]), observation, centre=0.3, spread=0.5)
 
 
 def data(kind="binomial", rows=B, seed=0):
@@ -47,6 +48,12 @@ def data(kind="binomial", rows=B, seed=0):
 
 def noise(seed=0):
     return BatchNoise(generator(seed))
+
+
+def minibatch(x_labelled, y, x_unlabelled, source=None):
+    """The rows of one step; each set draws from a stream of its own, or both from ``source``."""
+    labelled, unlabelled = (noise(0), noise(1)) if source is None else (source, source)
+    return Minibatch(x_labelled, y, x_unlabelled, labelled, unlabelled)
 
 
 class NoNoise:

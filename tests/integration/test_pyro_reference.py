@@ -16,6 +16,7 @@ from al_dgm.models import Space
 from al_dgm.models.m2 import M2
 from al_dgm.models.observation import make_observation
 from al_dgm.nn.noise import BatchNoise, generator
+from al_dgm.nn.pairs import Pairs
 from al_dgm.objectives.bounds import unlabelled_bound
 
 pyro = pytest.importorskip("pyro")
@@ -140,10 +141,11 @@ def test_the_unlabelled_bound_with_shared_draws_is_pyros_enumeration(kind):
     model, x = m2(kind), data(kind)
     eps = torch.randn(C, B, Z, generator=generator(5)).double()
     theirs = InPyro(model, kind, eps).bound(x)
-    noise = Given(eps.permute(1, 0, 2)[:, None])  # [B, S = 1, C, Z]
-    every_class = torch.eye(C).double()[None, None]
-    terms = model.enumerate(x, every_class, noise, 1, closed_form=False)
-    assert_same(unlabelled_bound(terms.bound, terms.log_q).sum(), theirs, model)
+    noise = Given(eps.permute(1, 0, 2).reshape(1, B * C, Z))  # the classes of one example side by side
+    seen = model.recognise(x, noise, 1)
+    pairs = Pairs(B, torch.empty(0, dtype=torch.int64), None, C)
+    bound, _ = pairs.split(model.bounds(x, seen, pairs, noise, 1, closed_form=False))
+    assert_same(unlabelled_bound(bound, seen.log_q).sum(), theirs, model)
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "binomial", "gaussian"])
@@ -153,7 +155,7 @@ def test_the_labelled_bound_with_shared_draws_is_pyros(kind):
     y = torch.arange(B) % C
     eps = torch.randn(B, Z, generator=generator(6)).double()
     theirs = InPyro(model, kind, eps).bound(x, F.one_hot(y, C).double())
-    ours = model.log_weights(x, y, Given(eps[:, None, None]), 1).sum()
+    ours = model.log_weights(x, y, Given(eps[None]), 1).sum()
     assert_same(ours, theirs, model)
 
 

@@ -26,7 +26,7 @@ from al_dgm.learning.objective import Weighting
 from al_dgm.learning.predict import Predictor
 from al_dgm.learning.rounds import train_round, training_data
 from al_dgm.models import MODELS
-from al_dgm.models.base import Enumeration, UnlabelledSettings
+from al_dgm.models.base import Minibatch, Recognition, Settings
 from al_dgm.nn.noise import BatchNoise, generator
 from al_dgm.objectives.bounds import unlabelled_bound
 from al_dgm.objectives.densities import binomial_log_density, gaussian, normal_log_density
@@ -124,15 +124,20 @@ class Recorder(BatchNoise):
         return super().normal(shape)
 
 
-def seen_by_enumerate(model, monkeypatch):
-    """The list of x that `enumerate` is given from here on."""
-    seen, original = [], model.enumerate
+def minibatch(labelled, unlabelled, labelled_noise=None):
+    y = torch.arange(len(labelled)) % C
+    return Minibatch(labelled, y, unlabelled, labelled_noise or noise(0), noise(1))
+
+
+def seen_by_bounds(model, monkeypatch):
+    """The list of x that `bounds` is given from here on."""
+    seen, original = [], model.bounds
 
     def spy(x, *args, **kwargs):
         seen.append(x)
         return original(x, *args, **kwargs)
 
-    monkeypatch.setattr(model, "enumerate", spy)
+    monkeypatch.setattr(model, "bounds", spy)
     return seen
 
 
@@ -179,9 +184,11 @@ def test_bug_05_labelled_examples_are_not_unlabelled_ones_and_count_in_n():
 def test_bug_07_the_classification_term_is_the_mean_of_the_logarithm(name, monkeypatch):
     """E_q(a|x)[−log q(y|a,x)] and not −log E_q(a|x)[q(y|a,x)], thesis Eq. 4.22 corrected."""
     model = model_of(name)
-    q = torch.tensor([[[0.9, 0.05, 0.05], [0.1, 0.8, 0.1]]])
-    monkeypatch.setattr(model, "enumerate", lambda *_, **__: Enumeration(torch.zeros(1, 2, 1), q.log()))
-    term = model.labelled_terms(torch.zeros(1, D), torch.tensor([0]), noise())["classification"]
+    q = torch.tensor([[[0.9, 0.05, 0.05]], [[0.1, 0.8, 0.1]]])
+    seen = Recognition(q.log(), torch.zeros(2, 1, 0), torch.zeros(2, 1))
+    monkeypatch.setattr(model, "recognise", lambda *_, **__: seen)
+    monkeypatch.setattr(model, "bounds", lambda *_, **__: torch.zeros(2, 1))
+    term = model.terms(minibatch(torch.zeros(1, D), torch.zeros(0, D)), Settings())["classification"]
     assert term.item() == pytest.approx(-(math.log(0.9) + math.log(0.1)) / 2)
     assert term.item() != pytest.approx(-math.log((0.9 + 0.1) / 2), abs=0.1)
 
@@ -193,27 +200,28 @@ def test_bug_10_a_standard_deviation_may_be_below_one():
 
 
 def test_bug_15_one_draw_of_a_serves_the_classifier_and_every_class():
-    """a is drawn once per example and sample, [B, S, 1, A]; z per class; the classifier draws nothing of its own."""
-    model, recorder, x = model_of("sdgm", auxiliary=7), Recorder(), torch.rand(B, D)
-    terms = model.class_bounds(x, recorder, S)
-    assert recorder.shapes == [(B, S, 1, 7), (B, S, C, 2)]
-    torch.testing.assert_close(terms.log_q, model.classify(x, noise(0), S))  # the same seed draws the same a
+    """a is drawn once per example and sample, [S, B, A]; z per pair; the classifier draws nothing of its own."""
+    for name in ("adgm", "sdgm"):
+        model, recorder, x = model_of(name, auxiliary=7), Recorder(), torch.rand(B, D)
+        terms = model.class_bounds(x, recorder, S)
+        assert recorder.shapes == [(S, B, 7), (S, B * C, 2)]
+        torch.testing.assert_close(terms.log_q, model.recognise(x, noise(0), S).log_q)  # the same seed, the same a
 
 
 @every_generative
 def test_bug_16_importance_samples_have_noise_of_their_own(name):
     """S draws give S different log-weights, in every example."""
     weights = model_of(name).log_weights(torch.rand(B, D), torch.zeros(B).long(), noise(), S)
-    assert all(len(row.unique()) == S for row in weights)
+    assert all(len(row.unique()) == S for row in weights.T)
 
 
 @every_generative
 def test_bug_19_labelled_examples_are_binarised_anew_in_every_step(name, monkeypatch):
     """The noise of step t is a function of t, and the labelled x is drawn with it."""
     model, x = model_of(name), torch.full((B, D), 0.5)
-    seen, batches = seen_by_enumerate(model, monkeypatch), Batches(B, B, 0, "labelled")
+    seen, batches = seen_by_bounds(model, monkeypatch), Batches(B, B, 0, "labelled")
     for step in (0, 1, 0):
-        model.labelled_terms(x, torch.zeros(B).long(), batches.noise(step, torch.device("cpu")))
+        model.terms(minibatch(x, x[:0], batches.noise(step, torch.device("cpu"))), Settings())
     assert not torch.equal(seen[0], seen[1])
     assert torch.equal(seen[0], seen[2])
 
@@ -225,11 +233,10 @@ def test_bug_20_trained_and_reported_bounds_are_of_zeros_and_ones(name, monkeypa
     Not so the Bayes classifier's: see `DeepGenerativeModel.log_bayes`.
     """
     model, x = model_of(name), torch.rand(B, D, generator=generator(1))
-    seen = seen_by_enumerate(model, monkeypatch)
-    model.labelled_terms(x, torch.zeros(B).long(), noise())
-    model.unlabelled_terms(x, noise(), UnlabelledSettings())
+    seen = seen_by_bounds(model, monkeypatch)
+    model.terms(minibatch(x, x), Settings())
     Predictor(PARAMS.prediction, seed=0, batch=3).expected_elbo(model, x)
-    assert len(seen) == 2 + math.ceil(B / 3)
+    assert len(seen) == 1 + math.ceil(B / 3)
     assert all(set(part.unique().tolist()) <= {0.0, 1.0} for part in seen)
 
 
@@ -261,7 +268,7 @@ def test_bug_26_no_layer_keeps_statistics_of_its_minibatches(name):
     """A forward pass in training mode, over enumerated classes, leaves every parameter and buffer as it was."""
     model = model_of(name).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    model.unlabelled_terms(torch.rand(B, D), noise(), UnlabelledSettings())
+    model.terms(minibatch(torch.rand(B, D), torch.rand(B, D)), Settings())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(isinstance(module, nn.modules.batchnorm._NormBase) for module in model.modules())
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from al_dgm.config import load_params
-from al_dgm.learning.objective import Minibatch, Objective, Phase, Weighting
-from al_dgm.models.base import Model
+from al_dgm.learning.objective import Objective, Phase, Weighting
+from al_dgm.models.base import Minibatch, Model, Settings
 from al_dgm.nn.bayesian import kl_of_weights
 from al_dgm.nn.linear import BayesianLinear
 from al_dgm.nn.noise import BatchNoise, generator
@@ -35,20 +35,15 @@ class Known(Model):
         """Not asked for."""
         raise AssertionError
 
-    def labelled_terms(self, x, y, noise, latents=1.0):
-        """J and C, per example."""
-        self.asked.append(("labelled", noise, latents))
-        return {"bound": torch.full((len(x),), J), "classification": torch.full((len(x),), CE)}
-
-    def unlabelled_terms(self, x, noise, settings):
-        """U, q and the adversarial divergence, per example."""
-        self.asked.append(("unlabelled", noise, settings))
-        n = len(x)
-        return {
-            "bound": torch.full((n,), U),
-            "q": Q.expand(n, 3),
-            "adversarial": torch.full((n,), ADVERSARIAL),
-        }
+    def terms(self, batch, settings):
+        """J and C, U, q and the adversarial divergence, per example."""
+        self.asked.append(settings)
+        unlabelled, labelled = batch.sizes
+        found = {"labelled_bound": torch.full((labelled,), J), "classification": torch.full((labelled,), CE)}
+        if unlabelled:
+            found |= {"unlabelled_bound": torch.full((unlabelled,), U), "q": Q.expand(unlabelled, 3)}
+            found |= {"adversarial": torch.full((unlabelled,), ADVERSARIAL)} if settings.adversarial_radius else {}
+        return found
 
 
 class Supervised(Known):
@@ -56,9 +51,9 @@ class Supervised(Known):
 
     generative = False
 
-    def labelled_terms(self, x, y, noise, latents=1.0):
+    def terms(self, batch, settings):
         """C alone."""
-        return {"classification": torch.full((len(x),), CE)}
+        return {"classification": torch.full((len(batch.x_labelled),), CE)}
 
 
 def minibatch(labelled=4, unlabelled=6):
@@ -152,8 +147,8 @@ def test_a_class_that_is_never_predicted_gives_a_finite_imbalance():
     """Mean probability exactly 0: value and gradient stay finite."""
     logits = torch.tensor([[0.0, -400.0, 0.0]], requires_grad=True)
     model = Known()
-    model.unlabelled_terms = lambda x, _noise, _settings: {
-        "bound": torch.zeros(len(x)), "q": logits.softmax(-1).expand(len(x), 3)
+    model.terms = lambda batch, _: {
+        "classification": torch.zeros(len(batch.y)), "q": logits.softmax(-1).expand(len(batch.x_unlabelled), 3)
     }  # fmt: skip
     recipe = RECIPE.model_copy(update=PLAIN | {"balance_weight": 1.0})
     loss, terms = Objective(model, recipe, 20, 80)(minibatch(), Phase())
@@ -162,15 +157,11 @@ def test_a_class_that_is_never_predicted_gives_a_finite_imbalance():
     assert logits.grad.isfinite().all()
 
 
-def test_the_phase_and_the_noise_reach_the_model():
-    """Warm-up factors go to the terms that they scale, and each set draws from a stream of its own."""
-    model, batch = Known(), minibatch()
-    value(model, batch, phase=Phase(latents=0.3, weights=0.4, responsibility=0.6), adversarial_weight=1.0)
-    (_, noise_l, latents), (_, noise_u, settings) = model.asked
-    assert (noise_l, noise_u) == (batch.labelled_noise, batch.unlabelled_noise)
-    assert latents == settings.latents == 0.3
-    assert settings.responsibility == 0.6
-    assert settings.adversarial_radius == RECIPE.adversarial_radius
+def test_the_phase_reaches_the_model():
+    """Warm-up factors go to the terms that they scale."""
+    model = Known()
+    value(model, minibatch(), phase=Phase(latents=0.3, weights=0.4, responsibility=0.6), adversarial_weight=1.0)
+    assert model.asked == [Settings(0.3, 0.6, RECIPE.adversarial_radius)]
 
 
 def test_a_supervised_model_minimises_its_cross_entropy_and_divergence_alone():

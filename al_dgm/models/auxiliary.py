@@ -1,0 +1,97 @@
+"""What ADGM and SDGM share: the inference model, and the bound but for what the decoders see.
+
+    q(a, y, z | x) = q(a | x) q(y | a, x) q(z | a, y, x)
+
+One draw of a serves the classifier and every class's bound, as Eq. 4.20 (seed 003) requires of a bound.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from al_dgm.models.base import DeepGenerativeModel, Recognition, Tempering, check_networks, is_bayesian
+from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
+from al_dgm.nn.noise import Noise
+from al_dgm.nn.pairs import Label, OfExamples, Pairs
+from al_dgm.objectives.densities import gaussian, normal_log_density
+from al_dgm.objectives.latents import latent_kl, sample_gaussian
+
+NETWORKS = ("auxiliary", "classifier", "encoder", "auxiliary_decoder", "decoder")
+
+
+class AuxiliaryModel(DeepGenerativeModel):
+    """p(y) p(z) p(a | ·) p(x | ·); a subclass says what the two decoders see."""
+
+    def build(
+        self,
+        sizes: tuple[list[int], int, int],
+        sees: tuple[list[int], list[int]],
+        bayesian: str | list[str],
+    ) -> None:
+        """Make the networks.
+
+        Args:
+            sizes: of the hidden layers, of z, of a.
+            sees: sizes of the inputs of p(a | ·) and of p(x | ·).
+            bayesian: which networks have Bayesian weights.
+        """
+        hidden, Z, A = sizes
+        D, C = self.space.features, self.space.classes
+        check_networks(bayesian, NETWORKS)
+
+        def network(name: str, inputs: list[int], outputs: int, head_init_sd: float | None = None) -> MLP:
+            return MLP(inputs, hidden, outputs, bayesian=is_bayesian(name, bayesian), head_init_sd=head_init_sd)
+
+        self.auxiliary = network("auxiliary", [D], 2 * A, HEAD_INIT_SD)
+        self.classifier = network("classifier", [D, A], C)
+        self.encoder = network("encoder", [D, A, C], 2 * Z, HEAD_INIT_SD)
+        self.auxiliary_decoder = network("auxiliary_decoder", sees[0], 2 * A, HEAD_INIT_SD)
+        self.decoder = network("decoder", sees[1], self.space.observation.outputs(D))
+
+    @abstractmethod
+    def generate(
+        self, of_x: OfExamples, of_a: OfExamples, label: Label, z: Tensor, noise: Noise
+    ) -> tuple[Tensor, Tensor]:
+        """Parameters of p(a | ·), [S, R, 2A], and of p(x | ·)."""
+
+    def recognise(self, x: Tensor, noise: Noise, samples: int) -> Recognition:
+        """a_s from q(a | x) and log q(y | a_s, x)."""
+        x = self.space.network_input(x)
+        q_a = gaussian(self.auxiliary(x, noise=noise)[None])
+        a = sample_gaussian(*q_a, noise, samples)
+        log_q = F.log_softmax(self.classifier(x, a, noise=noise), dim=-1)
+        return Recognition(log_q, a, normal_log_density(a, *q_a))
+
+    def bounds(
+        self,
+        x: Tensor,
+        seen: Recognition,
+        pairs: Pairs,
+        noise: Noise,
+        samples: int,  # noqa: ARG002 - as many as there are draws of a
+        *,
+        tempering: Tempering = Tempering(),  # noqa: B008 - frozen
+        closed_form: bool = True,
+    ) -> Tensor:
+        """L_s(x, y), [S, R], with the draws a_s that the classifier was given."""
+        of_x, label = self._inputs(x, pairs)
+        of_a = OfExamples(seen.auxiliary, pairs)
+        q_z = gaussian(self.encoder(of_x, of_a, label, noise=noise))
+        z = sample_gaussian(*q_z, noise)
+        p_a, p_x = self.generate(of_x, of_a, label, z, noise)
+        reconstruction = self.space.observation.log_density(pairs.spread(x), p_x)
+        # Of this draw always: z depends on a, so a closed form in a at a given z would not be a bound.
+        log_p_a = normal_log_density(pairs.spread(seen.auxiliary), *gaussian(p_a))
+        kl_a = pairs.spread(seen.log_q_auxiliary[..., None])[..., 0] - log_p_a
+        kl_z = latent_kl(z, q_z, None, closed_form=closed_form)
+        return tempering.likelihood * reconstruction + self.log_prior_of(pairs) - tempering.latents * (kl_a + kl_z)
+
+    def represent(self, x: Tensor, noise: Noise) -> Tensor:
+        """Mean of q(z | a, x, ŷ) at the mean of q(a | x), [B, Z]."""
+        of_x = self.space.network_input(x)
+        a = gaussian(self.auxiliary(of_x, noise=noise))[0]
+        pairs = Pairs.labelled(self.classifier(of_x, a, noise=noise).argmax(-1), self.space.classes)
+        return gaussian(self.encoder(of_x, a, self.space.network_label(pairs), noise=noise))[0]

@@ -1,0 +1,59 @@
+"""The compiled step against the plain one, and rounded products against full ones."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_fit import SPEC, recipe, small_data
+
+from al_dgm.learning.fit import Fit, Workers, fit, phase
+from al_dgm.nn.linear import BayesianLinear
+
+
+def gradients_of_a_step(model, options, step, *, compile_step):
+    """Terms and gradients of one step."""
+    running = Fit(model, small_data(), recipe(**options), seed=0, workers=Workers(), compile_step=compile_step)
+    model.zero_grad()
+    loss, terms = running.objective(running._minibatch(step), phase(running.recipe, step))
+    loss.backward()
+    return terms, {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def test_a_compiled_step_is_the_plain_step():
+    """Every term and every gradient to rounding, in two phases of the warm-ups, without compiling twice."""
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for step in (1, 15):
+            torch._dynamo.reset()
+            plain = gradients_of_a_step(SPEC.build(0), {}, step, compile_step=False)
+            compiled = gradients_of_a_step(SPEC.build(0), {}, step, compile_step=True)
+            for expected, found in zip(plain, compiled, strict=True):
+                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiled_fit_is_one_program():
+    """Warm-up factors move at every step and recompile nothing; the curve is the plain fit's to rounding."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    curves = []
+    for compile_step in (False, True):
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            curves.append(fit(SPEC.build(0), small_data(), recipe(steps=60), seed=0, compile_step=compile_step))
+    assert not torch._dynamo.utils.counters["graph_break"]
+    for plain, compiled in zip(*curves, strict=True):
+        assert compiled == pytest.approx(plain, rel=1e-3, abs=1e-3)
+
+
+def test_rounded_products_are_close_and_end_with_the_fit():
+    """bfloat16 has 8 bits: terms agree to a per cent, and prediction is in full precision again."""
+    spec = replace(SPEC, options={"hidden": [64], "latent": 2, "bayesian": "classifier"})
+    full, _ = gradients_of_a_step(spec.build(0), {}, 1, compile_step=False)
+    model = spec.build(0)
+    rounded, gradients = gradients_of_a_step(model, {"precision": "bfloat16"}, 1, compile_step=False)
+    assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
+    for name, value in full.items():
+        assert rounded[name].item() == pytest.approx(value.item(), rel=0.02, abs=0.02), name
+    assert rounded["unlabelled_bound"] != full["unlabelled_bound"]
+    fit(model, small_data(), recipe(steps=5, precision="bfloat16"), seed=0)
+    layers = [module for module in model.modules() if hasattr(module, "matmul")]
+    assert any(isinstance(layer, BayesianLinear) for layer in layers)
+    assert all(layer.matmul is None for layer in layers)
