@@ -36,11 +36,16 @@ class Batches:
         self._name = name
         self._pass: tuple[int, Tensor] | None = None
 
+    @property
+    def steps_in_a_pass(self) -> int:
+        """After how many steps every row has been seen, but for those left over."""
+        return self._size // self.batch if self.batch else 0
+
     def rows(self, step: int) -> Tensor:
         """This worker's row numbers for step ``step``, [batch / sharers]."""
         if not self.batch:
             return torch.empty(0, dtype=torch.int64)
-        number, position = divmod(step, self._size // self.batch)
+        number, position = divmod(step, self.steps_in_a_pass)
         share = self.batch // self.sharers
         start = position * self.batch + self.rank * share
         return self._order(number)[start : start + share]

@@ -17,7 +17,7 @@ from al_dgm.data.prepared import DatasetInfo, Holdout
 from al_dgm.files import write_atomically, write_table
 from al_dgm.learning import metrics
 from al_dgm.learning.predict import Predictor
-from al_dgm.models import DeepGenerativeModel, Model
+from al_dgm.models import GenerativeModel, Model
 from al_dgm.nn.bayesian import kl_of_weights
 
 Values = dict[str, Any]
@@ -60,7 +60,7 @@ def evaluate(model: Model, holdout: Holdout, info: DatasetInfo, predictor: Predi
         "ece": metrics.ece(predicted, holdout.labels),
         "bound": None,
     }
-    if isinstance(model, DeepGenerativeModel):
+    if isinstance(model, GenerativeModel):
         values["bound"] = predictor.expected_elbo(model, x).double().mean().item()
     with torch.no_grad():
         kl = {name: value.item() / explained for name, value in kl_of_weights(model).items()}

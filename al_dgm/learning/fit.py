@@ -22,7 +22,8 @@ from al_dgm.learning.batches import Batches
 from al_dgm.learning.compiled import compiled
 from al_dgm.learning.objective import Objective, Phase, own
 from al_dgm.models import Model
-from al_dgm.models.base import Minibatch
+from al_dgm.models.base import Minibatch, Settings
+from al_dgm.nn.batch_norm import batch_norms, population_statistics, share_statistics
 from al_dgm.nn.linear import round_products
 from al_dgm.objectives.schedules import cosine, ramp
 from al_dgm.progress import progress_bar
@@ -113,11 +114,15 @@ class Fit:
     ) -> None:
         self.model, self.data, self.recipe, self.seed, self.workers = model, data, recipe, seed, workers
         n_labelled, n_unlabelled = explained(model, data, recipe)
-        share = (workers.rank, workers.size)
+        batches = min(recipe.labelled_batch, n_labelled), min(recipe.unlabelled_batch, n_unlabelled)
+        # The statistics of a normalised layer weight all rows alike: there both sets are shared, or neither is.
+        apart = batch_norms(model) and any(batch % workers.size for batch in batches)
+        share = (0, 1) if apart else (workers.rank, workers.size)
         self.labelled = Batches(n_labelled, recipe.labelled_batch, seed, "labelled", *share)
         self.unlabelled = Batches(n_unlabelled, recipe.unlabelled_batch, seed, "unlabelled", *share)
         self.progress = Progress()
         round_products(model, torch.bfloat16 if recipe.precision == "bfloat16" else None)
+        share_statistics(model, workers.differentiable_mean)
         objective = Objective(model, recipe, n_labelled, n_unlabelled, workers.differentiable_mean)
         wrapped = workers.wrap(objective)
         self.objective = compiled(objective, wrapped, self._minibatch(0)) if compile_step else wrapped
@@ -155,10 +160,14 @@ class Fit:
         self.progress = Progress(**state["progress"])
 
     def finish(self) -> None:
-        """Give the model its averaged weights, and full precision to predict with."""
+        """Give the model its averaged weights, the population's statistics, and full precision to predict with."""
         round_products(self.model, None)
         if self.recipe.weight_average:
             self.model.load_state_dict(self.average)
+        if batch_norms(self.model):
+            with torch.no_grad(), population_statistics(self.model):
+                for step in range(max(self.unlabelled.steps_in_a_pass, self.labelled.steps_in_a_pass)):
+                    self.model.terms(self._minibatch(step), Settings())
 
     def record(self, window: list[dict[str, Tensor]]) -> None:
         """Close a window of steps: means over steps and workers into the history; refuse a non-finite one.

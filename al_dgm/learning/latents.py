@@ -12,7 +12,7 @@ from al_dgm.data.prepared import iter_pool, load_holdout, load_info
 from al_dgm.labelling.ledger import answered, read_ledger
 from al_dgm.learning.layout import Layout
 from al_dgm.learning.model_files import load_model
-from al_dgm.models import DeepGenerativeModel
+from al_dgm.models import GenerativeModel
 from al_dgm.nn.bayesian import mean_weights
 from al_dgm.nn.noise import CommonNoise, generator
 from al_dgm.seeding import integer_seed
@@ -31,7 +31,7 @@ def latent_means(layout: Layout, k: int, seed: int) -> pd.DataFrame | None:
         DataError: the model, the data or the labels are missing or damaged.
     """
     model, _, _ = load_model(layout.round(k) / "model")
-    if not isinstance(model, DeepGenerativeModel):
+    if not isinstance(model, GenerativeModel):
         return None
     frames = [_means(model, ids, x, seed) for ids, x in _examples(layout, k)]
     return pd.concat(frames)
@@ -51,7 +51,7 @@ def _examples(layout: Layout, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 @torch.no_grad()
-def _means(model: DeepGenerativeModel, ids: np.ndarray, x: np.ndarray, seed: int) -> pd.DataFrame:
+def _means(model: GenerativeModel, ids: np.ndarray, x: np.ndarray, seed: int) -> pd.DataFrame:
     parts = []
     with mean_weights(model):
         for part in torch.from_numpy(x).split(BATCH):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from al_dgm.acquisition import Moments
 from al_dgm.config import PredictionParams
-from al_dgm.models import DeepGenerativeModel, Model
+from al_dgm.models import DeepGenerativeModel, GenerativeModel, Model
 from al_dgm.nn.bayesian import bayesian_layers, mean_weights, weight_sample
 from al_dgm.nn.noise import CommonNoise, generator
 from al_dgm.progress import progress_bar
@@ -43,7 +43,7 @@ class Predictor:
         return Moments.concatenated([self._moments(model, part, classes) for part in self._minibatches(model, x)])
 
     @torch.no_grad()
-    def expected_elbo(self, model: DeepGenerativeModel, x: Tensor) -> Tensor:
+    def expected_elbo(self, model: GenerativeModel, x: Tensor) -> Tensor:
         """The bound U(x) in nats at the posterior mean of the weights, for x [N, D]; [N].
 
         x is drawn as in training (binarised, for a Bernoulli model), with thresholds common to all examples.

@@ -28,7 +28,7 @@ from al_dgm.learning.job import ModelSpec, TrainingJob
 from al_dgm.learning.layout import Layout
 from al_dgm.learning.model_files import load_model, save_model
 from al_dgm.learning.predict import Predictor
-from al_dgm.models import MODELS, DeepGenerativeModel, Model
+from al_dgm.models import MODELS, GenerativeModel, Model
 from al_dgm.registry import build, lookup
 from al_dgm.seeding import integer_seed, rng
 
@@ -124,13 +124,13 @@ def score_pool(model: Model, x: np.ndarray, info: DatasetInfo, params: Params, k
     return score(evidence).numpy()
 
 
-def generative(model: Model, params: Params) -> DeepGenerativeModel:
+def generative(model: Model, params: Params) -> GenerativeModel:
     """``model``, for an acquisition function that needs its bound.
 
     Raises:
         ConfigError: it is a supervised one.
     """
-    if not isinstance(model, DeepGenerativeModel):
+    if not isinstance(model, GenerativeModel):
         raise ConfigError(
             f"acquisition.name '{params.acquisition.name}' needs a bound on log p(x), which model "
             f"'{params.model.name}' does not have; expected a generative model such as m2"

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from al_dgm.models.adgm import ADGM
-from al_dgm.models.base import DeepGenerativeModel, Model, Space
+from al_dgm.models.avae import AVAE
+from al_dgm.models.base import DeepGenerativeModel, GenerativeModel, Model, Space
+from al_dgm.models.lvae import LVAE
 from al_dgm.models.m2 import M2
 from al_dgm.models.sdgm import SDGM
 from al_dgm.models.supervised import logistic, mlp
+from al_dgm.models.vae import VAE
 
 MODELS: dict[str, Callable[..., Model]] = {
     "adgm": ADGM,
+    "avae": AVAE,
     "logistic": logistic,
+    "lvae": LVAE,
     "m2": M2,
     "mlp": mlp,
     "sdgm": SDGM,
+    "vae": VAE,
 }
 
-__all__ = ["MODELS", "DeepGenerativeModel", "Model", "Space"]
+__all__ = ["MODELS", "DeepGenerativeModel", "GenerativeModel", "Model", "Space"]

@@ -124,6 +124,31 @@ class Model(nn.Module, ABC):
         """
 
 
+class GenerativeModel(Model):
+    """A model of x, with latent variables and bounds on log p(x)."""
+
+    generative = True
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+
+    @abstractmethod
+    def elbo(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
+        """The evidence lower bound on log p(x), averaged over ``samples`` draws; [B]."""
+
+    @abstractmethod
+    def log_importance(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
+        """log w_s with E[w_s] = p(x), for S independent draws of the latents; [S, B].
+
+        Their `importance_weighted_bound` tightens towards log p(x) as S grows.
+        """
+
+    @abstractmethod
+    def represent(self, x: Tensor, noise: Noise) -> Tensor:
+        """Latent means of x, for pictures and as features; [B, Z]."""
+
+
 @dataclass(frozen=True)
 class Recognition:
     """What is inferred of x before y is enumerated.
@@ -164,7 +189,7 @@ class Enumerated:
         return self.pairs.pick(self.classifier)[0]
 
 
-class DeepGenerativeModel(Model):
+class DeepGenerativeModel(GenerativeModel):
     """p(x, y) = ∫ p(x, y, latents), with a classifier q(y|·) as part of its inference model.
 
     y is summed out over all C classes, or, where ``enumeration`` is a number m < C, over a set T of m classes: those
@@ -173,14 +198,12 @@ class DeepGenerativeModel(Model):
     depend on C.
     """
 
-    generative = True
     log_prior: Tensor
 
     def __init__(
         self, space: Space, prediction: Prediction, likelihood_weight: float, enumeration: Enumeration = "exact"
     ) -> None:
-        super().__init__()
-        self.space = space
+        super().__init__(space)
         self.prediction = prediction
         self.likelihood_weight = likelihood_weight
         self.enumeration = enumeration
@@ -216,10 +239,6 @@ class DeepGenerativeModel(Model):
                 the result a log importance weight: log p(x, y, latents) − log q(latents | x, y).
         """
 
-    @abstractmethod
-    def represent(self, x: Tensor, noise: Noise) -> Tensor:
-        """Latent means of x under its most probable class, for pictures; [B, Z]."""
-
     def class_bounds(self, x: Tensor, noise: Noise, samples: int, tempering: Tempering = Tempering()) -> Enumerated:
         """L_s(x, y) of the classes that are summed over, and log q(y | ·) on the same draws."""
         seen = self.recognise(x, noise, samples)
@@ -240,6 +259,13 @@ class DeepGenerativeModel(Model):
         """U(x) ≤ log p(x), the bound with y summed out; [B]."""
         found = self.class_bounds(x, noise, samples)
         return unlabelled_bound(found.bound, found.log_q)
+
+    def log_importance(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
+        """log Σ_y p(x, y, z_s) / q(z_s | x, y), over all classes, [S, B]."""
+        seen = self.recognise(x, noise, samples)
+        pairs = Pairs(len(x), x.new_empty(0, dtype=torch.int64), None, self.space.classes)
+        weights, _ = pairs.split(self.bounds(x, seen, pairs, noise, samples, closed_form=False))
+        return weights.logsumexp(-1)
 
     def log_bayes(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
         """log p(y|x) ∝ mean_s L_s(x, y), the model's own posterior as far as the bounds are tight; [B, C].

@@ -151,6 +151,18 @@ class DrawnNoise:
     uniform = normal
 
 
+class NoNoise:
+    """Every draw at its mean: what is left is a function of the input."""
+
+    def normal(self, shape: torch.Size) -> Tensor:  # noqa: ARG002 - the same for every shape
+        """Zero."""
+        return torch.zeros(())
+
+    def uniform(self, shape: torch.Size) -> Tensor:  # noqa: ARG002 - the same for every shape
+        """A half."""
+        return torch.full((), 0.5)
+
+
 class CommonDraws:
     """Repeats the first pass's draws in every later pass, so that two passes differ by their input alone."""
 

@@ -13,27 +13,21 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from linear_gaussian import AUXILIARY_NOISE, NOISE, SPACE, C, D, Z, affine, assert_mean_is, condition, eye
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 from torch.distributions import kl_divergence as torch_kl
 
-from al_dgm.models import DeepGenerativeModel, Space
+from al_dgm.models import DeepGenerativeModel
 from al_dgm.models.adgm import ADGM
 from al_dgm.models.auxiliary import AuxiliaryModel
 from al_dgm.models.m2 import M2
-from al_dgm.models.observation import Gaussian
 from al_dgm.models.sdgm import SDGM
 from al_dgm.nn.mlp import MLP
 from al_dgm.nn.noise import BatchNoise, generator
 from al_dgm.objectives.bounds import importance_weighted_bound, log_mean_exp, unlabelled_bound
 
-B, C, D, Z = 4, 3, 6, 2
-NOISE, AUXILIARY_NOISE = 0.3, 0.5  # s², s_a²
-SPACE = Space(D, C, Gaussian(), centre=0.4, spread=2.5)  # networks read x standardised and y scaled: see `Space`
-
-
-def eye(size: int) -> Tensor:
-    return torch.eye(size, dtype=torch.float64)
+B = 4
 
 
 @dataclass(frozen=True)
@@ -49,29 +43,15 @@ class Case:
 
 
 def set_network(network: MLP, inputs: Sequence[tuple[str, Tensor]], bias: Tensor, variance: Tensor | None) -> None:
-    """Make a linear network compute Σ G_i u_i + bias, and the log-variance, of plain x, y, or latents u_i."""
-    columns, offset = [], bias.clone()
-    for kind, matrix in inputs:
-        centre, spread = (SPACE.centre, SPACE.spread) if kind == "x" else (0.0, 1.0)
-        scale = math.sqrt(C) if kind == "y" else 1 / spread  # the network reads scale · u + shift
-        shift = torch.tensor(-centre / spread, dtype=torch.float64)
-        columns.append(matrix / scale)
-        offset = offset - (matrix * shift / scale).sum(1)
+    """Make a linear network compute Σ G_i u_i + bias, and the log-variance."""
+    matrix, offset = affine(inputs, bias)
     layer = network.layers[0]
     with torch.no_grad():
         layer.weight.zero_()
-        layer.weight[:, : len(bias)] = torch.cat(columns, dim=1).T
+        layer.weight[:, : len(bias)] = matrix.T
         layer.bias[: len(bias)] = offset
         if variance is not None:
             layer.bias[len(bias) :] = variance.log()
-
-
-def condition(covariance: Tensor, of: slice, on: slice) -> tuple[Tensor, Tensor]:
-    """Gain and variances of a Gaussian conditional; refuses one that is not diagonal."""
-    gain = covariance[of, on] @ torch.linalg.inv(covariance[on, on])
-    remaining = covariance[of, of] - gain @ covariance[on, of]
-    torch.testing.assert_close(remaining, remaining.diag().diag(), atol=1e-12, rtol=0)
-    return gain, remaining.diag()
 
 
 def set_classifier(network: MLP, means: Tensor, covariance: Tensor, latents: int) -> None:
@@ -153,12 +133,6 @@ def x():
 
 def noise(seed: int = 0) -> BatchNoise:
     return BatchNoise(generator(seed))
-
-
-def assert_mean_is(samples: Tensor, expected: Tensor, dim: int) -> None:
-    """The mean over ``dim`` is ``expected`` within five of its own standard errors."""
-    error = samples.std(dim) / math.sqrt(samples.shape[dim])
-    assert ((samples.mean(dim) - expected).abs() <= 5 * error + 1e-9).all()
 
 
 def log_weights(model: DeepGenerativeModel, x: Tensor, samples: int) -> Tensor:

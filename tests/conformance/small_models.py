@@ -9,8 +9,9 @@ import torch
 
 from al_dgm.config import load_params
 from al_dgm.learning.job import ModelSpec
-from al_dgm.models import MODELS
+from al_dgm.models import MODELS, DeepGenerativeModel
 from al_dgm.models.base import Minibatch
+from al_dgm.models.density import DensityModel
 from al_dgm.nn.bayesian import mean_weights, weight_sample
 from al_dgm.nn.noise import BatchNoise, generator
 
@@ -18,10 +19,15 @@ PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 B, C, D, S = 6, 3, 8, 4
 KINDS = ("bernoulli", "binomial", "gaussian")
 GENERATIVE = [name for name, model in MODELS.items() if getattr(model, "generative", False)]
+SEMI_SUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[name], DeepGenerativeModel)]
+UNSUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[name], DensityModel)]
 SMALL = {"hidden": [8], "latent": 3, "auxiliary": 2}
+SMALL_HIERARCHY = {"hidden": [8, 7], "latents": [3, 2], "auxiliary": [2, 2]}
 
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
 every_generative = pytest.mark.parametrize("name", sorted(GENERATIVE))
+every_semi_supervised = pytest.mark.parametrize("name", sorted(SEMI_SUPERVISED))
+every_unsupervised = pytest.mark.parametrize("name", sorted(UNSUPERVISED))
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -33,7 +39,8 @@ def all_bayesian(name):
 def spec(name, kind="binomial", classes=C, **options):
     """A small model, Bayesian throughout unless told otherwise; options that it does not have are left out."""
     known = inspect.signature(MODELS[name]).parameters
-    wanted = {"bayesian": all_bayesian(name), **SMALL, **options}
+    sizes = SMALL_HIERARCHY if name in UNSUPERVISED else SMALL
+    wanted = {"bayesian": all_bayesian(name), **sizes, **options}
     chosen = {option: value for option, value in wanted.items() if option in known}
     observation = {"kind": kind, "trials": 16}
     return ModelSpec(name, chosen, D, tuple("abcdefghi"[:classes]), observation, centre=0.3, spread=0.5)

@@ -1,135 +1,136 @@
-"""What every generative model promises besides: its bounds, and what training may ask of them."""
+"""What every model of x promises besides: bounds on log p(x) that tighten, and latent means."""
 
 import math
 
+import pytest
 import torch
-from small_models import SMALL, B, C, NoNoise, S, data, every_generative, every_kind, minibatch, noise, spec
-from torch.nn import functional as F
+from small_models import (
+    SMALL,
+    SMALL_HIERARCHY,
+    B,
+    S,
+    data,
+    every_generative,
+    every_kind,
+    every_unsupervised,
+    minibatch,
+    noise,
+    spec,
+)
 
-from al_dgm.models.base import Settings, Tempering
+from al_dgm.errors import ConfigError
+from al_dgm.models.base import Settings
+from al_dgm.nn.batch_norm import batch_norms, population_statistics
 from al_dgm.nn.bayesian import mean_weights
-from al_dgm.nn.noise import generator
-from al_dgm.objectives.bounds import unlabelled_bound
+from al_dgm.objectives.bounds import importance_weighted_bound
+
+DRAWS = 4000
 
 
-@every_generative
-@every_kind
-def test_bounds_have_the_documented_shapes(name, kind):
-    model, x = spec(name, kind).build(0), data(kind)
-    terms = model.class_bounds(x, noise(), S)
-    assert terms.bound.shape == (S, B, C)
-    assert terms.log_q.shape in {(S, B, C), (1, B, C)}
-    assert model.recognise(x, noise(), S).log_q.shape == terms.log_q.shape
-    assert model.log_weights(x, torch.zeros(B, dtype=torch.int64), noise(), S).shape == (S, B)
-    assert model.elbo(x, noise(), S).shape == (B,)
-    assert model.represent(x, noise()).shape == (B, SMALL["latent"])
-
-
-@every_generative
-@every_kind
-def test_enumerated_and_given_labels_have_the_same_bound(name, kind):
-    """L(x, y) of the enumeration is, class by class and row by row, J(x, y) of the labelled objective."""
-    model, x = spec(name, kind, likelihood_weight=1.0).build(0), data(kind)
-    with mean_weights(model):
-        observed = model.space.observation.draw(x, NoNoise())
-        enumerated = model.class_bounds(observed, NoNoise(), 1)
-        for c in range(C):
-            terms = model.terms(minibatch(x, torch.full((B,), c), x, NoNoise()), Settings())
-            torch.testing.assert_close(terms["labelled_bound"], enumerated.bound[0, :, c], rtol=1e-5, atol=1e-4)
-            torch.testing.assert_close(terms["classification"], -enumerated.log_q[0, :, c], rtol=1e-5, atol=1e-5)
-        expected = unlabelled_bound(enumerated.bound, enumerated.log_q)
-        torch.testing.assert_close(terms["unlabelled_bound"], expected, rtol=1e-5, atol=1e-4)
-
-
-@every_generative
-@every_kind
-def test_the_unlabelled_bound_follows_the_sum_rule(name, kind):
-    """U(x) <= log Σ_y exp L(x, y), with equality where q(y|x) ∝ exp L(x, y)."""
-    model, x = spec(name, kind).build(0), data(kind)
-    terms = model.class_bounds(x, noise(), S)
-    best = terms.bound.logsumexp(-1).mean(0)
-    assert (unlabelled_bound(terms.bound, terms.log_q) <= best + 1e-4).all()
-    torch.testing.assert_close(unlabelled_bound(terms.bound, terms.bound.log_softmax(-1)), best)
-
-
-@every_generative
-def test_tempering_scales_the_likelihood_and_the_divergence_but_not_the_prior(name):
-    """λ log p(x|·) + log p(y) − w KL: what is left at λ = 0, w = 0 is log p(y) alone."""
-    model, x = spec(name).build(0), data()
+def away_from_the_prior(name, kind):
+    """A model whose posteriors are neither the prior nor exact, so that no bound is tight by accident."""
+    model = spec(name, kind, bayesian="none").build(0)
+    stream = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        model.encoder.layers[-1].bias.fill_(0.5)  # away from the prior, where there is no divergence to scale
-    values = {}
-    for likelihood in (0.0, 0.5, 1.0):
-        for latents in (0.0, 0.5, 1.0):
-            values[likelihood, latents] = model.class_bounds(x, noise(), S, Tempering(likelihood, latents)).bound
-    torch.testing.assert_close(values[0, 0], torch.full((S, B, C), -math.log(C)))
-    reconstruction, divergence = values[1, 0] - values[0, 0], values[0, 0] - values[0, 1]
-    assert reconstruction.max() < 0 < divergence.mean()  # of an auxiliary variable single draws may be negative
-    torch.testing.assert_close(values[0.5, 0.5], values[0, 0] + 0.5 * reconstruction - 0.5 * divergence)
-    torch.testing.assert_close(values[1, 1], values[0, 0] + reconstruction - divergence)
-
-
-@every_generative
-def test_responsibility_scales_the_pull_of_the_bound_on_the_classifier_but_not_its_value(name):
-    """ω multiplies the gradient of U by q(y|x); at 0 the classifier is left alone."""
-    model, x, y = spec(name, bayesian="none").build(0), data(), torch.arange(B) % C
-    gradients, values = {}, {}
-    for omega in (0.0, 0.25, 1.0):
-        bound = model.terms(minibatch(x, y, x), Settings(responsibility=omega))["unlabelled_bound"]
-        values[omega] = bound.detach()
-        gradients[omega] = torch.autograd.grad(bound.sum(), model.classifier.layers[-1].weight)[0]
-    torch.testing.assert_close(values[0.25], values[1.0])
-    assert gradients[0.0].abs().max() == 0
-    torch.testing.assert_close(gradients[0.25], 0.25 * gradients[1.0], rtol=1e-4, atol=1e-5)
-
-
-@every_generative
-def test_the_adversarial_divergence_exceeds_that_of_a_random_direction(name):
-    """Non-negative, and larger on average than at random perturbations of the same length."""
-    model, x = spec(name, bayesian="none").build(0), data(rows=64)
-    radius = 0.5
-    with mean_weights(model):
-        settings = Settings(adversarial_radius=radius)
-        worst = model.terms(minibatch(x[:B], torch.arange(B) % C, x), settings)["adversarial"]
-        direction = F.normalize(torch.randn(x.shape, generator=generator(3)), dim=-1)
-        clean, moved = (model.log_classifier(v, noise(9), 1) for v in (x, x + radius * direction))
-    random = (clean.exp() * (clean - moved)).sum(-1)
-    assert worst.min() > -1e-6
-    assert worst.mean() > 1.5 * random.mean()
+        for network, parameter in model.named_parameters():
+            if network.split(".")[0] in {"encoder", "auxiliary", "auxiliary_decoder"}:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=stream))
+    return model
 
 
 @every_generative
 @every_kind
-def test_a_sum_over_some_classes_is_a_bound_at_a_cost_of_those_classes(name, kind):
-    """U over the m most probable classes, summed in plain loops from the exact enumeration's own terms."""
-    exact, some, x = spec(name, kind).build(0), spec(name, kind, enumeration=2).build(0), data(kind)
-    with mean_weights(exact), mean_weights(some):
-        every, few = (model.class_bounds(x, NoNoise(), S) for model in (exact, some))
-    assert few.bound.shape == (S, B, 2)
-    torch.testing.assert_close(few.classifier, every.classifier)
-    best = every.classifier.mean(0).topk(2).indices.expand(S, B, 2)
-    assert torch.equal(few.pairs.candidates, best[0])
-    torch.testing.assert_close(few.bound, every.bound.gather(-1, best), rtol=1e-5, atol=1e-4)
-    whole = every.bound.logsumexp(-1).mean(0)
-    assert (unlabelled_bound(few.bound, few.log_q) <= whole + 1e-4).all()
+def test_bounds_on_the_evidence_have_a_value_per_example(name, kind):
+    model, x = spec(name, kind).build(0), data(kind)
+    sizes = SMALL_HIERARCHY["latents"] if name not in {"m2", "adgm", "sdgm"} else [SMALL["latent"]]
+    assert model.elbo(x, noise(), S).shape == (B,)
+    assert model.log_importance(x, noise(), S).shape == (S, B)
+    assert model.represent(x, noise()).shape == (B, sum(sizes))
 
 
 @every_generative
-def test_in_training_every_class_is_tried_by_and_by(name):
-    """A quarter of the candidates is drawn from the others; none of them stands twice."""
-    model = spec(name, enumeration=4, classes=9).build(0)
-    log_q = torch.linspace(3, 0, 9).log_softmax(-1).expand(1, B, 9)
-    chosen = torch.stack([model._candidates(log_q, noise(seed)) for seed in range(100)])
-    assert chosen.shape == (100, B, 4)
-    assert all(len(set(row.tolist())) == 4 for row in chosen.flatten(0, 1))
-    assert (chosen[..., :3] == torch.arange(3)).all()
-    assert set(chosen[..., 3].unique().tolist()) == set(range(3, 9))
-    assert spec(name, enumeration=9, classes=9).build(0)._candidates(log_q) is None
+@every_kind
+def test_the_elbo_is_the_mean_log_importance_weight_or_below_it(name, kind):
+    """A log-weight is an estimate of the ELBO; with y summed out of the weight itself, of a tighter bound."""
+    model, x = away_from_the_prior(name, kind), model_data(name, kind)
+    with torch.no_grad():
+        elbo, weights = model.elbo(x, noise(0), DRAWS), model.log_importance(x, noise(1), DRAWS)
+    error = math.sqrt(2) * weights.std(0) / math.sqrt(DRAWS)
+    below = elbo - weights.mean(0)
+    if hasattr(model, "enumeration"):
+        assert (below <= 5 * error).all()
+    else:
+        assert (below.abs() <= 5 * error).all()
 
 
 @every_generative
-def test_training_over_some_classes_reaches_every_parameter(name):
-    model = spec(name, enumeration=2).build(0)
-    terms = model.terms(minibatch(data(), torch.arange(B) % C, data(seed=1)), Settings())
-    sum(value.sum() for value in terms.values()).backward()
-    assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in model.parameters())
+@every_kind
+def test_importance_weighting_tightens_in_expectation(name, kind):
+    """E L_1 <= E L_5 <= E L_50, paired on the same draws, each within five standard errors."""
+    model, x = away_from_the_prior(name, kind), model_data(name, kind)
+    with torch.no_grad():
+        weights = model.log_importance(x, noise(2), DRAWS)
+    for fewer, more in ((1, 5), (5, 50)):
+        tight = importance_weighted_bound(weights.view(more, -1, B))
+        loose = importance_weighted_bound(weights.view(fewer, -1, tight.shape[0], B)).mean(0)
+        gain = tight - loose
+        assert (gain.mean(0) >= -5 * gain.std(0) / math.sqrt(len(gain))).all()
+        assert gain.mean() > 0
+
+
+def model_data(name, kind):
+    """x as the model observes it."""
+    x = data(kind)
+    return (x > 0.5).float() if kind == "bernoulli" else x
+
+
+@every_unsupervised
+def test_the_warm_up_scales_the_divergence_of_the_latents(name):
+    """log p(x|z) − w KL: at 0 the reconstruction alone, and linear in between."""
+    model, x = away_from_the_prior(name, "binomial"), data()
+    values = {w: model.infer(x, noise(), S, latents=w).bound for w in (0.0, 0.5, 1.0)}
+    torch.testing.assert_close(values[0.5], 0.5 * (values[0.0] + values[1.0]))
+    assert (values[0.0] - values[1.0]).mean() > 0
+
+
+@every_unsupervised
+def test_the_classifier_leaves_the_features_alone(name):
+    """Its gradient stops at the latent means, and theirs does not come from labels."""
+    model, x = spec(name, bayesian="none").build(0), data()
+    terms = model.terms(minibatch(x, torch.zeros(B).long(), x), Settings())
+    terms["classification"].sum().backward()
+    touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert touched == {"classifier"}
+
+
+@every_unsupervised
+def test_training_by_importance_samples_trains_their_bound(name):
+    """K = 3 gives log-mean-exp of three log-weights for each example."""
+    one, three = (spec(name, bayesian="none", importance_samples=k).build(0) for k in (1, 3))
+    x = data()
+    assert one.terms(minibatch(x[:0], torch.zeros(0).long(), x), Settings())["unlabelled_bound"].shape == (B,)
+    found = three.terms(minibatch(x[:0], torch.zeros(0).long(), x), Settings())["unlabelled_bound"]
+    torch.testing.assert_close(found, importance_weighted_bound(three.log_importance(x, noise(1), 3)))
+
+
+@every_unsupervised
+def test_normalised_layers_use_the_minibatch_in_training_and_the_population_afterwards(name):
+    """The statistics of a single minibatch that was all of the data are those of the minibatch."""
+    model, x = spec(name, bayesian="none", batch_norm=True).build(0).train(), data(rows=20)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with mean_weights(model), torch.no_grad():
+        trained = model.elbo(x, noise(), 1)
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+        unsettled = model.eval().elbo(x, noise(), 1)
+        with population_statistics(model.train()):
+            model.elbo(x, noise(), 1)
+        settled = model.eval().elbo(x, noise(), 1)
+    assert len(batch_norms(model)) >= 4
+    torch.testing.assert_close(settled, trained, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(unsettled, trained, atol=1e-2)
+
+
+@every_unsupervised
+def test_sizes_that_are_not_of_the_same_layers_are_refused(name):
+    with pytest.raises(ConfigError, match=r"hidden: expected as many sizes as there are latents, 2, got 1"):
+        spec(name, hidden=[8]).build(0)

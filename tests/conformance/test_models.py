@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_models import (
     PARAMS,
+    UNSUPERVISED,
     B,
     C,
     D,
@@ -15,6 +16,7 @@ from small_models import (
     every_generative,
     every_kind,
     every_model,
+    every_semi_supervised,
     minibatch,
     noise,
     spec,
@@ -47,7 +49,9 @@ def test_log_probabilities_normalise_and_terms_have_a_value_per_example(name, ki
     torch.testing.assert_close(log_p.logsumexp(-1), torch.zeros(B), atol=1e-5, rtol=0)
     shapes = {"classification": (L,)}
     if model.generative:
-        shapes |= {"labelled_bound": (L,), "unlabelled_bound": (B,), "q": (B, C)}
+        shapes |= {"labelled_bound": (L,), "unlabelled_bound": (B,)}
+    if isinstance(model, DeepGenerativeModel):
+        shapes |= {"q": (B, C)}
     assert {name: tuple(value.shape) for name, value in terms.items()} == shapes
 
 
@@ -150,7 +154,7 @@ def test_a_prediction_does_not_depend_on_the_minibatch(name, kind):
     for size in (1, 3, 7):
         predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=1, batch=size)
         found.append([predictor.moments(model, x, C).sum_p])
-        if isinstance(model, DeepGenerativeModel):
+        if model.generative:
             found[-1].append(predictor.expected_elbo(model, x).double())
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], atol=1e-5, rtol=1e-5)
@@ -171,7 +175,7 @@ def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(
     assert not torch.allclose(whole[0], whole[1])
 
 
-@every_generative
+@every_semi_supervised
 @pytest.mark.parametrize("bayesian", ["classifier", "all"])
 def test_what_weight_samples_have_in_common_may_be_computed_once(name, bayesian):
     """The moments with the shared part equal those of predicting anew for every weight sample."""
@@ -204,7 +208,10 @@ def test_terms_and_gradients_stay_finite_on_extreme_inputs(name, kind):
 @every_model
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_fully_bayesian_models_train(name, seed):
-    """200 steps with every weight a distribution, in the recipe of params.yaml: finite, and better than chance."""
+    """200 steps with every weight a distribution, in the recipe of params.yaml: finite, and better than before.
+
+    Features that were learnt without labels take longer to tell classes apart: of those the bound has to rise.
+    """
     about = spec(name)
     model, recipe = about.build(seed), PARAMS.training.model_copy(update={"steps": 200, "patience": 0})
     y = torch.arange(300) % C
@@ -214,5 +221,8 @@ def test_fully_bayesian_models_train(name, seed):
     assert all(value.isfinite().all() for value in model.state_dict().values())
     with mean_weights(model):
         predicted = Predictor(PARAMS.prediction, seed=0).log_predictive(model, x[30:]).argmax(-1)
-    assert (predicted == y[30:]).float().mean() > 0.5
+    if name in UNSUPERVISED:
+        assert history[-1]["unlabelled_bound"] > history[0]["unlabelled_bound"] + 1
+    else:
+        assert (predicted == y[30:]).float().mean() > 0.5
     assert all(value.item() > 0 for value in kl_of_weights(model).values())

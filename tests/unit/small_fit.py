@@ -1,5 +1,6 @@
 """A small model, data and recipe, for the tests of training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ SPEC = ModelSpec(
     centre=0.4,
     spread=0.4,
 )
+# with statistics of the minibatch in every layer
+NORMALISED = replace(SPEC, name="vae", options={"hidden": [6], "latents": [2], "batch_norm": True})
 
 
 def recipe(steps=20, **options):

@@ -5,9 +5,10 @@ import io
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from small_fit import SPEC, assert_same_weights, recipe, small_data, weights
+from small_fit import NORMALISED, SPEC, assert_same_weights, recipe, small_data, weights
 from torch import nn
 
 from al_dgm.errors import TrainingError
@@ -115,6 +116,28 @@ def test_without_averaging_the_last_weights_stay(data):
     last = weights(model)
     running.finish()
     assert_same_weights(weights(model), last)
+
+
+def test_normalised_layers_end_with_the_statistics_of_the_training_set(data):
+    """Mean and variance of the first hidden layer under the averaged weights, over whole passes, by plain numpy."""
+    model = NORMALISED.build(0)
+    settings = recipe(labelled_batch=10, unlabelled_batch=30)  # one minibatch is all of it
+    fit(model, data, settings, 1)
+    x = model.space.network_input(torch.cat([data.x_unlabelled, data.x_labelled]))
+    encoder = model.encoder[0]
+    h = (x @ encoder.layers[0].weight + encoder.layers[0].bias).detach().numpy()
+    found = encoder.norms[0]
+    np.testing.assert_allclose(found.mean.numpy(), h.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.variance.numpy(), h.var(0), rtol=1e-4, atol=1e-5)
+
+
+def test_statistics_of_several_minibatches_are_those_of_their_rows(data):
+    """Three equal minibatches: the mean of the variances and the variance of the means add up."""
+    whole, parts = NORMALISED.build(0), NORMALISED.build(0)
+    nobody = replace(data, x_labelled=data.x_labelled[:0], y=data.y[:0])
+    Fit(whole, nobody, recipe(unlabelled_batch=30), 1, Workers()).finish()
+    Fit(parts, nobody, recipe(unlabelled_batch=10), 1, Workers()).finish()
+    torch.testing.assert_close(parts.encoder[0].norms[0].variance, whole.encoder[0].norms[0].variance)
 
 
 @pytest.mark.parametrize(

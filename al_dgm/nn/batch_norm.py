@@ -1,0 +1,89 @@
+"""Batch normalisation (Ioffe & Szegedy 2015) without running averages: the population's statistics come at the end.
+
+A training step normalises by its own minibatch and changes nothing else, so that a resumed fit needs no more than the
+weights. After the last step `population_statistics` goes over the training set once, with the final weights (or their
+average), as the authors of the ladder VAE did; prediction normalises by those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = 1e-5  # a unit that is the same for the whole minibatch has variance 0
+
+
+def own(values: Tensor) -> Tensor:
+    """The mean over workers where there is one."""
+    return values
+
+
+class BatchNorm(nn.Module):
+    """γ (h − μ) / √(σ² + ε) + β for every one of H features; μ, σ² over all leading dimensions, and over all workers.
+
+    Attributes:
+        mean_over_workers: differentiable; see `share_statistics`.
+        mean: μ of the population, used outside training.
+        variance: σ² likewise.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(features))
+        self.shift = nn.Parameter(torch.zeros(features))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("variance", torch.ones(features))
+        self.mean_over_workers: Callable[[Tensor], Tensor] = own
+        self.collected: list[tuple[Tensor, Tensor]] | None = None
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Normalised h, [..., H]."""
+        mean, variance = self._minibatch(h) if self.training else (self.mean, self.variance)
+        return (h - mean) * torch.rsqrt(variance + EPSILON) * self.scale + self.shift
+
+    def _minibatch(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        rows = h.flatten(0, -2)
+        mean = self.mean_over_workers(rows.mean(0))
+        variance = self.mean_over_workers((rows - mean).square().mean(0))
+        if self.collected is not None:
+            self.collected.append((mean.detach(), variance.detach()))
+        return mean, variance
+
+    def settle(self) -> None:
+        """Take the collected minibatches together: the population's statistics, if they were all of it."""
+        if not self.collected:
+            return
+        means, variances = (torch.stack(values) for values in zip(*self.collected, strict=True))
+        self.mean.copy_(means.mean(0))
+        self.variance.copy_(variances.mean(0) + means.var(0, correction=0))
+
+
+def batch_norms(model: nn.Module) -> list[BatchNorm]:
+    """The model's layers of this kind."""
+    return [module for module in model.modules() if isinstance(module, BatchNorm)]
+
+
+def share_statistics(model: nn.Module, mean_over_workers: Callable[[Tensor], Tensor]) -> None:
+    """Let every layer normalise by the minibatch of all workers together."""
+    for layer in batch_norms(model):
+        layer.mean_over_workers = mean_over_workers
+
+
+@contextmanager
+def population_statistics(model: nn.Module) -> Iterator[None]:
+    """Inside, collect the statistics of minibatches, which pass in training mode; afterwards, keep them."""
+    for layer in batch_norms(model):
+        layer.collected = []
+    try:
+        yield
+        for layer in batch_norms(model):
+            layer.settle()
+    finally:
+        for layer in batch_norms(model):
+            layer.collected = None

@@ -1,0 +1,47 @@
+"""What the linear-Gaussian test cases share: affine maps as networks read their inputs, and conditionals."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from al_dgm.models import Space
+from al_dgm.models.observation import Gaussian
+
+C, D, Z = 3, 6, 2
+NOISE, AUXILIARY_NOISE = 0.3, 0.5  # s², s_a²
+SPACE = Space(D, C, Gaussian(), centre=0.4, spread=2.5)  # networks read x standardised and y scaled: see `Space`
+
+
+def eye(size: int) -> Tensor:
+    return torch.eye(size, dtype=torch.float64)
+
+
+def affine(inputs: Sequence[tuple[str, Tensor]], bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrix [outputs, fan-in] and offset of Σ G_i u_i + bias of plain x, y, or latents u_i, on what is read of them.
+
+    A network reads scale · u + shift.
+    """
+    columns, offset = [], bias.clone()
+    for kind, matrix in inputs:
+        centre, spread = (SPACE.centre, SPACE.spread) if kind == "x" else (0.0, 1.0)
+        scale = math.sqrt(C) if kind == "y" else 1 / spread
+        shift = torch.tensor(-centre / spread, dtype=torch.float64)
+        columns.append(matrix / scale)
+        offset = offset - (matrix * shift / scale).sum(1)
+    return torch.cat(columns, dim=1), offset
+
+
+def condition(covariance: Tensor, of: slice, on: slice) -> tuple[Tensor, Tensor]:
+    """Gain and variances of a Gaussian conditional; refuses one that is not diagonal."""
+    gain = covariance[of, on] @ torch.linalg.inv(covariance[on, on])
+    remaining = covariance[of, of] - gain @ covariance[on, of]
+    torch.testing.assert_close(remaining, remaining.diag().diag(), atol=1e-12, rtol=0)
+    return gain, remaining.diag()
+
+
+def assert_mean_is(samples: Tensor, expected: Tensor, dim: int) -> None:
+    """The mean over ``dim`` is ``expected`` within five of its own standard errors."""
+    error = samples.std(dim) / math.sqrt(samples.shape[dim])
+    assert ((samples.mean(dim) - expected).abs() <= 5 * error + 1e-9).all()

@@ -1,0 +1,135 @@
+"""What every model that enumerates y promises besides: its bounds, and what training may ask of them."""
+
+import math
+
+import torch
+from small_models import SMALL, B, C, NoNoise, S, data, every_kind, every_semi_supervised, minibatch, noise, spec
+from torch.nn import functional as F
+
+from al_dgm.models.base import Settings, Tempering
+from al_dgm.nn.bayesian import mean_weights
+from al_dgm.nn.noise import generator
+from al_dgm.objectives.bounds import unlabelled_bound
+
+
+@every_semi_supervised
+@every_kind
+def test_bounds_have_the_documented_shapes(name, kind):
+    model, x = spec(name, kind).build(0), data(kind)
+    terms = model.class_bounds(x, noise(), S)
+    assert terms.bound.shape == (S, B, C)
+    assert terms.log_q.shape in {(S, B, C), (1, B, C)}
+    assert model.recognise(x, noise(), S).log_q.shape == terms.log_q.shape
+    assert model.log_weights(x, torch.zeros(B, dtype=torch.int64), noise(), S).shape == (S, B)
+    assert model.elbo(x, noise(), S).shape == (B,)
+    assert model.represent(x, noise()).shape == (B, SMALL["latent"])
+
+
+@every_semi_supervised
+@every_kind
+def test_enumerated_and_given_labels_have_the_same_bound(name, kind):
+    """L(x, y) of the enumeration is, class by class and row by row, J(x, y) of the labelled objective."""
+    model, x = spec(name, kind, likelihood_weight=1.0).build(0), data(kind)
+    with mean_weights(model):
+        observed = model.space.observation.draw(x, NoNoise())
+        enumerated = model.class_bounds(observed, NoNoise(), 1)
+        for c in range(C):
+            terms = model.terms(minibatch(x, torch.full((B,), c), x, NoNoise()), Settings())
+            torch.testing.assert_close(terms["labelled_bound"], enumerated.bound[0, :, c], rtol=1e-5, atol=1e-4)
+            torch.testing.assert_close(terms["classification"], -enumerated.log_q[0, :, c], rtol=1e-5, atol=1e-5)
+        expected = unlabelled_bound(enumerated.bound, enumerated.log_q)
+        torch.testing.assert_close(terms["unlabelled_bound"], expected, rtol=1e-5, atol=1e-4)
+
+
+@every_semi_supervised
+@every_kind
+def test_the_unlabelled_bound_follows_the_sum_rule(name, kind):
+    """U(x) <= log Σ_y exp L(x, y), with equality where q(y|x) ∝ exp L(x, y)."""
+    model, x = spec(name, kind).build(0), data(kind)
+    terms = model.class_bounds(x, noise(), S)
+    best = terms.bound.logsumexp(-1).mean(0)
+    assert (unlabelled_bound(terms.bound, terms.log_q) <= best + 1e-4).all()
+    torch.testing.assert_close(unlabelled_bound(terms.bound, terms.bound.log_softmax(-1)), best)
+
+
+@every_semi_supervised
+def test_tempering_scales_the_likelihood_and_the_divergence_but_not_the_prior(name):
+    """λ log p(x|·) + log p(y) − w KL: what is left at λ = 0, w = 0 is log p(y) alone."""
+    model, x = spec(name).build(0), data()
+    with torch.no_grad():
+        model.encoder.layers[-1].bias.fill_(0.5)  # away from the prior, where there is no divergence to scale
+    values = {}
+    for likelihood in (0.0, 0.5, 1.0):
+        for latents in (0.0, 0.5, 1.0):
+            values[likelihood, latents] = model.class_bounds(x, noise(), S, Tempering(likelihood, latents)).bound
+    torch.testing.assert_close(values[0, 0], torch.full((S, B, C), -math.log(C)))
+    reconstruction, divergence = values[1, 0] - values[0, 0], values[0, 0] - values[0, 1]
+    assert reconstruction.max() < 0 < divergence.mean()  # of an auxiliary variable single draws may be negative
+    torch.testing.assert_close(values[0.5, 0.5], values[0, 0] + 0.5 * reconstruction - 0.5 * divergence)
+    torch.testing.assert_close(values[1, 1], values[0, 0] + reconstruction - divergence)
+
+
+@every_semi_supervised
+def test_responsibility_scales_the_pull_of_the_bound_on_the_classifier_but_not_its_value(name):
+    """ω multiplies the gradient of U by q(y|x); at 0 the classifier is left alone."""
+    model, x, y = spec(name, bayesian="none").build(0), data(), torch.arange(B) % C
+    gradients, values = {}, {}
+    for omega in (0.0, 0.25, 1.0):
+        bound = model.terms(minibatch(x, y, x), Settings(responsibility=omega))["unlabelled_bound"]
+        values[omega] = bound.detach()
+        gradients[omega] = torch.autograd.grad(bound.sum(), model.classifier.layers[-1].weight)[0]
+    torch.testing.assert_close(values[0.25], values[1.0])
+    assert gradients[0.0].abs().max() == 0
+    torch.testing.assert_close(gradients[0.25], 0.25 * gradients[1.0], rtol=1e-4, atol=1e-5)
+
+
+@every_semi_supervised
+def test_the_adversarial_divergence_exceeds_that_of_a_random_direction(name):
+    """Non-negative, and larger on average than at random perturbations of the same length."""
+    model, x = spec(name, bayesian="none").build(0), data(rows=64)
+    radius = 0.5
+    with mean_weights(model):
+        settings = Settings(adversarial_radius=radius)
+        worst = model.terms(minibatch(x[:B], torch.arange(B) % C, x), settings)["adversarial"]
+        direction = F.normalize(torch.randn(x.shape, generator=generator(3)), dim=-1)
+        clean, moved = (model.log_classifier(v, noise(9), 1) for v in (x, x + radius * direction))
+    random = (clean.exp() * (clean - moved)).sum(-1)
+    assert worst.min() > -1e-6
+    assert worst.mean() > 1.5 * random.mean()
+
+
+@every_semi_supervised
+@every_kind
+def test_a_sum_over_some_classes_is_a_bound_at_a_cost_of_those_classes(name, kind):
+    """U over the m most probable classes, summed in plain loops from the exact enumeration's own terms."""
+    exact, some, x = spec(name, kind).build(0), spec(name, kind, enumeration=2).build(0), data(kind)
+    with mean_weights(exact), mean_weights(some):
+        every, few = (model.class_bounds(x, NoNoise(), S) for model in (exact, some))
+    assert few.bound.shape == (S, B, 2)
+    torch.testing.assert_close(few.classifier, every.classifier)
+    best = every.classifier.mean(0).topk(2).indices.expand(S, B, 2)
+    assert torch.equal(few.pairs.candidates, best[0])
+    torch.testing.assert_close(few.bound, every.bound.gather(-1, best), rtol=1e-5, atol=1e-4)
+    whole = every.bound.logsumexp(-1).mean(0)
+    assert (unlabelled_bound(few.bound, few.log_q) <= whole + 1e-4).all()
+
+
+@every_semi_supervised
+def test_in_training_every_class_is_tried_by_and_by(name):
+    """A quarter of the candidates is drawn from the others; none of them stands twice."""
+    model = spec(name, enumeration=4, classes=9).build(0)
+    log_q = torch.linspace(3, 0, 9).log_softmax(-1).expand(1, B, 9)
+    chosen = torch.stack([model._candidates(log_q, noise(seed)) for seed in range(100)])
+    assert chosen.shape == (100, B, 4)
+    assert all(len(set(row.tolist())) == 4 for row in chosen.flatten(0, 1))
+    assert (chosen[..., :3] == torch.arange(3)).all()
+    assert set(chosen[..., 3].unique().tolist()) == set(range(3, 9))
+    assert spec(name, enumeration=9, classes=9).build(0)._candidates(log_q) is None
+
+
+@every_semi_supervised
+def test_training_over_some_classes_reaches_every_parameter(name):
+    model = spec(name, enumeration=2).build(0)
+    terms = model.terms(minibatch(data(), torch.arange(B) % C, data(seed=1)), Settings())
+    sum(value.sum() for value in terms.values()).backward()
+    assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in model.parameters())
