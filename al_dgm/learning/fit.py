@@ -7,6 +7,7 @@ only: neither on the number of workers (up to rounding) nor on how often the fit
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from al_dgm.config import TrainingParams
 from al_dgm.errors import TrainingError
@@ -27,6 +29,7 @@ from al_dgm.nn.batch_norm import batch_norms, population_statistics, share_stati
 from al_dgm.nn.linear import round_products
 from al_dgm.objectives.schedules import cosine, ramp
 from al_dgm.progress import progress_bar
+from al_dgm.seeding import integer_seed
 
 WINDOW = 50  # steps between records; the only times at which the loop waits for the device
 
@@ -72,8 +75,19 @@ class Workers:
 
 @dataclass
 class Progress:
-    """Where a fit stands: everything that a checkpoint keeps beside weights and optimiser."""
+    """Where a fit stands: everything that a checkpoint keeps beside weights and optimiser.
 
+    Attributes:
+        stage: which part of the model's curriculum, from 0.
+        before: steps of the stages before it.
+        step: steps of this stage.
+        history: the training curve of all stages so far.
+        best: lowest objective of a window that counted as an improvement.
+        stale_windows: windows since then.
+    """
+
+    stage: int = 0
+    before: int = 0
     step: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best: float = math.inf
@@ -100,7 +114,7 @@ def phase(recipe: TrainingParams, step: int) -> Phase:
 
 
 class Fit:
-    """One fit in progress: model, its running average, optimiser, and the step it has come to."""
+    """One stage of a fit in progress: model, its running average, optimiser, and the step it has come to."""
 
     def __init__(
         self,
@@ -110,9 +124,11 @@ class Fit:
         seed: int,
         workers: Workers,
         *,
+        progress: Progress | None = None,
         compile_step: bool = False,
     ) -> None:
         self.model, self.data, self.recipe, self.seed, self.workers = model, data, recipe, seed, workers
+        self.progress = progress or Progress()
         n_labelled, n_unlabelled = explained(model, data, recipe)
         batches = min(recipe.labelled_batch, n_labelled), min(recipe.unlabelled_batch, n_unlabelled)
         # The statistics of a normalised layer weight all rows alike: there both sets are shared, or neither is.
@@ -120,14 +136,14 @@ class Fit:
         share = (0, 1) if apart else (workers.rank, workers.size)
         self.labelled = Batches(n_labelled, recipe.labelled_batch, seed, "labelled", *share)
         self.unlabelled = Batches(n_unlabelled, recipe.unlabelled_batch, seed, "unlabelled", *share)
-        self.progress = Progress()
         round_products(model, torch.bfloat16 if recipe.precision == "bfloat16" else None)
         share_statistics(model, workers.differentiable_mean)
         objective = Objective(model, recipe, n_labelled, n_unlabelled, workers.differentiable_mean)
         wrapped = workers.wrap(objective)
         self.objective = compiled(objective, wrapped, self._minibatch(0)) if compile_step else wrapped
-        self.optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
-        self.weights = {name: value.detach() for name, value in model.state_dict().items()}
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.Adam(trained, lr=recipe.learning_rate, fused=True)
+        self.weights = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
         self.average = {name: value.clone() for name, value in self.weights.items()}
 
     def step(self) -> dict[str, Tensor]:
@@ -144,17 +160,15 @@ class Fit:
         return dict(terms)
 
     def state(self) -> State:
-        """All that a resumed fit needs; tensors and plain values only, so it loads without pickle."""
+        """All that it needs to go on, but for the weights; tensors and plain values only, to load without pickle."""
         return {
-            "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
             "progress": dict(vars(self.progress)),
         }
 
     def load(self, state: State) -> None:
-        """Go on from ``state``."""
-        self.model.load_state_dict(state["model"])
+        """Go on from ``state``; the model has the weights of then."""
         self.optimiser.load_state_dict(state["optimiser"])
         torch._foreach_copy_(list(self.average.values()), [state["average"][name] for name in self.average])
         self.progress = Progress(**state["progress"])
@@ -163,7 +177,7 @@ class Fit:
         """Give the model its averaged weights, the population's statistics, and full precision to predict with."""
         round_products(self.model, None)
         if self.recipe.weight_average:
-            self.model.load_state_dict(self.average)
+            self.model.load_state_dict(self.average, strict=False)
         if batch_norms(self.model):
             with torch.no_grad(), population_statistics(self.model):
                 for step in range(max(self.unlabelled.steps_in_a_pass, self.labelled.steps_in_a_pass)):
@@ -179,12 +193,12 @@ class Fit:
         table = torch.stack([torch.stack([terms[name] for name in names]) for terms in window])
         row = dict(zip(names, self.workers.mean(table.mean(0)).tolist(), strict=True))
         if not all(map(math.isfinite, row.values())):
-            first = self.progress.step - len(window)
+            first = self.progress.before + self.progress.step - len(window)
             raise TrainingError(
                 f"training: {_culprit(names, table.tolist(), first)}; "
                 f"expected a finite number: lower training.learning_rate or training.gradient_norm"
             )
-        self.progress.history.append({"step": self.progress.step, **row})
+        self.progress.history.append({"step": self.progress.before + self.progress.step, **row})
         self._watch(row["objective"])
 
     @property
@@ -231,6 +245,13 @@ def _culprit(names: list[str], table: list[list[float]], first: int) -> str:
     return f"a term is not finite on another worker, from step {first} on"
 
 
+def _stages(model: Model, steps: int) -> list[tuple[Model, int]]:
+    """The models of the curriculum, each with its number of steps."""
+    parts, shares = zip(*model.curriculum(), strict=True)
+    edges = [0, *(round(steps * done) for done in itertools.accumulate(shares))]
+    return [(part, end - begin) for part, (begin, end) in zip(parts, itertools.pairwise(edges), strict=True)]
+
+
 def fit(
     model: Model,
     data: TrainingData,
@@ -242,7 +263,7 @@ def fit(
     label: str = "fit",
     compile_step: bool = False,
 ) -> list[dict[str, float]]:
-    """Train ``model`` in place.
+    """Train ``model`` in place, stage by stage of its curriculum; each one warms up and cools down by itself.
 
     Args:
         model: on the device to train on, as are ``data``.
@@ -261,22 +282,40 @@ def fit(
         TrainingError: the objective became NaN or infinite.
     """
     workers, checkpoints = workers or Workers(), checkpoints or Checkpoints()
-    running = Fit(model, data, recipe, seed, workers, compile_step=compile_step)
-    if checkpoints.resume is not None:
-        running.load(checkpoints.resume)
-    model.train()
-    saved = time.monotonic()
-    with progress_bar(recipe.steps, label, initial=running.progress.step, shown=workers.rank == 0) as bar:
-        while not running.finished:
-            steps = min(WINDOW, recipe.steps - running.progress.step)
-            running.record([running.step() for _ in range(steps)])
-            bar.set_postfix(objective=f"{running.progress.history[-1]['objective']:.2f}", refresh=False)
-            bar.update(steps)
-            # The workers agree on when, since each of them has to take part.
-            elapsed = workers.mean(torch.tensor(time.monotonic() - saved)).item()
-            if checkpoints.save is not None and elapsed > checkpoints.seconds:
-                checkpoints.save(running.state())
-                saved = time.monotonic()
-    running.finish()
+    resume = checkpoints.resume
+    if resume is not None:
+        model.load_state_dict(resume["model"])
+    progress = Progress(**resume["progress"]) if resume is not None else Progress()
+    with progress_bar(recipe.steps, label, shown=workers.rank == 0) as bar:
+        for stage, (part, steps) in list(enumerate(_stages(model, recipe.steps)))[progress.stage :]:
+            settings = recipe.model_copy(update={"steps": steps})
+            of_stage = integer_seed(seed, "stage", stage) if stage else seed
+            part.build_on(torch.cat([data.x_labelled, data.x_unlabelled]))
+            running = Fit(part, data, settings, of_stage, workers, progress=progress, compile_step=compile_step)
+            if resume is not None and stage == resume["progress"]["stage"]:
+                running.load(resume)
+            _run(running, model, checkpoints, bar)
+            done = running.progress
+            progress = Progress(stage=stage + 1, before=done.before + steps, history=done.history)
     model.eval()
-    return running.progress.history
+    return progress.history
+
+
+def _run(running: Fit, whole: Model, checkpoints: Checkpoints, bar: tqdm) -> None:
+    """All steps of a stage, with the state of the ``whole`` model kept when it is due."""
+    progress, workers = running.progress, running.workers
+    running.model.train()
+    saved = time.monotonic()
+    while not running.finished:
+        bar.update(progress.before + progress.step - bar.n)
+        steps = min(WINDOW, running.recipe.steps - progress.step)
+        running.record([running.step() for _ in range(steps)])
+        bar.set_postfix(objective=f"{progress.history[-1]['objective']:.2f}", refresh=False)
+        # The workers agree on when, since each of them has to take part.
+        elapsed = workers.mean(torch.tensor(time.monotonic() - saved)).item()
+        if checkpoints.save is not None and elapsed > checkpoints.seconds:
+            checkpoints.save({"model": whole.state_dict(), **running.state()})
+            saved = time.monotonic()
+    bar.update(progress.before + progress.step - bar.n)
+    running.finish()
+    running.model.eval()

@@ -8,6 +8,7 @@ from al_dgm.models.adgm import ADGM
 from al_dgm.models.avae import AVAE
 from al_dgm.models.base import DeepGenerativeModel, GenerativeModel, Model, Space
 from al_dgm.models.lvae import LVAE
+from al_dgm.models.m1m2 import M1M2
 from al_dgm.models.m2 import M2
 from al_dgm.models.sdgm import SDGM
 from al_dgm.models.supervised import logistic, mlp
@@ -18,6 +19,7 @@ MODELS: dict[str, Callable[..., Model]] = {
     "avae": AVAE,
     "logistic": logistic,
     "lvae": LVAE,
+    "m1m2": M1M2,
     "m2": M2,
     "mlp": mlp,
     "sdgm": SDGM,

@@ -111,6 +111,13 @@ class Model(nn.Module, ABC):
 
     generative: bool = False
 
+    def curriculum(self) -> list[tuple[Model, float]]:
+        """The models that are trained one after the other, each with its share of the steps; the last is this one."""
+        return [(self, 1.0)]
+
+    def build_on(self, x: Tensor) -> None:
+        """Take up what was trained before this one's turn in the curriculum; ``x`` is the training set, [N, D]."""
+
     @abstractmethod
     def log_predictive(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
         """log p(y | x, W) for the weights in use, latents marginalised over ``samples`` draws; [B, C]."""
@@ -334,10 +341,13 @@ class DeepGenerativeModel(GenerativeModel):
         result["unlabelled_bound"] = unlabelled_bound(of_candidates, pulled)
         result["q"] = log_mean_exp(log_q, dim=0).exp()
         if settings.adversarial_radius:
-            result["adversarial"] = adversarial_divergence(
-                self, self.log_classifier, x[:unlabelled], batch.unlabelled_noise, settings.adversarial_radius
-            )
+            radius = settings.adversarial_radius
+            result["adversarial"] = self.adversarial(x[:unlabelled], batch.unlabelled_noise, radius)
         return result
+
+    def adversarial(self, x: Tensor, noise: Noise, radius: float) -> Tensor:
+        """KL(q(y|x) ‖ q(y|x + r)) at the worst r of length ``radius``, [B]; see `al_dgm.models.adversarial`."""
+        return adversarial_divergence(self, self.log_classifier, x, noise, radius)
 
     def _candidates(self, log_q: Tensor, noise: Noise | None = None) -> Tensor | None:
         """T by log q(y | ·) [S, B, C], as class indices [B, m]; with ``noise`` a quarter at random. None for all."""

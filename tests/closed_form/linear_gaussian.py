@@ -1,4 +1,7 @@
-"""What the linear-Gaussian test cases share: affine maps as networks read their inputs, and conditionals."""
+"""What the linear-Gaussian test cases share: networks that compute affine maps, and conditionals.
+
+A network with ReLU layers is linear where it holds every input and its negative: u = relu(u) − relu(−u).
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +11,7 @@ from torch import Tensor
 
 from al_dgm.models import Space
 from al_dgm.models.observation import Gaussian
+from al_dgm.nn.mlp import MLP
 
 C, D, Z = 3, 6, 2
 NOISE, AUXILIARY_NOISE = 0.3, 0.5  # s², s_a²
@@ -31,6 +35,33 @@ def affine(inputs: Sequence[tuple[str, Tensor]], bias: Tensor) -> tuple[Tensor, 
         columns.append(matrix / scale)
         offset = offset - (matrix * shift / scale).sum(1)
     return torch.cat(columns, dim=1), offset
+
+
+def set_network(
+    network: MLP,
+    inputs: Sequence[tuple[str, Tensor]],
+    bias: Tensor,
+    variance: Tensor | None,
+    read: Tensor | None = None,
+) -> None:
+    """Make a network compute Σ G_i u_i + bias, and the log-variance, of u = ``read``ᵀ input."""
+    matrix, offset = affine(inputs, bias)
+    *hidden, last = network.layers
+    with torch.no_grad():
+        for layer in network.layers:
+            layer.weight.zero_()
+            layer.bias.zero_()
+        rows = matrix.T
+        if hidden:
+            read = eye(matrix.shape[1]) if read is None else read
+            hidden[0].weight[:, : 2 * read.shape[1]] = torch.cat([read, -read], dim=1)
+            rows = torch.cat([rows, -rows])
+        for layer in hidden[1:]:
+            layer.weight[: len(rows), : len(rows)] = eye(len(rows))
+        last.weight[: len(rows), : len(bias)] = rows
+        last.bias[: len(bias)] = offset
+        if variance is not None:
+            last.bias[len(bias) :] = variance.log()
 
 
 def condition(covariance: Tensor, of: slice, on: slice) -> tuple[Tensor, Tensor]:

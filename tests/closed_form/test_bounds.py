@@ -8,12 +8,11 @@ Then log p(x, y, latents) − log q(latents | x, y) = log p(x, y), whatever is d
 import copy
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 import torch
-from linear_gaussian import AUXILIARY_NOISE, NOISE, SPACE, C, D, Z, affine, assert_mean_is, condition, eye
+from linear_gaussian import AUXILIARY_NOISE, NOISE, SPACE, C, D, Z, assert_mean_is, condition, eye, set_network
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 from torch.distributions import kl_divergence as torch_kl
@@ -40,18 +39,6 @@ class Case:
     def evidence(self, x: Tensor) -> Tensor:
         """log p(x, y) = log p(x | y) − log C, [B, C]."""
         return self.p_x_given_y.log_prob(x[:, None]) - math.log(C)
-
-
-def set_network(network: MLP, inputs: Sequence[tuple[str, Tensor]], bias: Tensor, variance: Tensor | None) -> None:
-    """Make a linear network compute Σ G_i u_i + bias, and the log-variance."""
-    matrix, offset = affine(inputs, bias)
-    layer = network.layers[0]
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.weight[:, : len(bias)] = matrix.T
-        layer.bias[: len(bias)] = offset
-        if variance is not None:
-            layer.bias[len(bias) :] = variance.log()
 
 
 def set_classifier(network: MLP, means: Tensor, covariance: Tensor, latents: int) -> None:

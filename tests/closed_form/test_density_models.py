@@ -2,16 +2,14 @@
 
     z_2 ~ N(0, I)    z_1 | z_2 ~ N(Kz_2 + c, v I)    a_1 | z_1 ~ N(Gz_1, s_a² I)    x | z_1 ~ N(Uz_1 + b, s² I)
 
-Then log p(x, latents) − log q(latents | x) = log p(x), whatever is drawn. The networks have a ReLU layer; they are
-linear because it holds every input and its negative: u = relu(u) − relu(−u).
+Then log p(x, latents) − log q(latents | x) = log p(x), whatever is drawn.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
 import torch
-from linear_gaussian import AUXILIARY_NOISE, NOISE, SPACE, D, Z, affine, assert_mean_is, condition, eye
+from linear_gaussian import AUXILIARY_NOISE, NOISE, SPACE, D, Z, assert_mean_is, condition, eye, set_network
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
@@ -19,7 +17,6 @@ from al_dgm.models.avae import AVAE
 from al_dgm.models.density import DensityModel
 from al_dgm.models.lvae import LVAE, precision_weighted
 from al_dgm.models.vae import VAE
-from al_dgm.nn.mlp import MLP
 from al_dgm.nn.noise import BatchNoise, generator
 
 B, HIDDEN = 4, 2 * (D + Z)  # the widest network reads x and one latent
@@ -28,24 +25,6 @@ BETWEEN = 0.6  # v
 
 def constant(size: int, value: float) -> Tensor:
     return torch.full((size,), value, dtype=torch.float64)
-
-
-def set_network(
-    network: MLP, inputs: Sequence[tuple[str, Tensor]], bias: Tensor, variance: Tensor, read: Tensor | None = None
-) -> None:
-    """Make a network with one hidden layer compute Σ G_i u_i + bias, and the log-variance, of u = ``read``ᵀ input."""
-    matrix, offset = affine(inputs, bias)
-    read = eye(matrix.shape[1]) if read is None else read
-    with torch.no_grad():
-        first, last = network.layers
-        for layer in (first, last):
-            layer.weight.zero_()
-        first.bias.zero_()
-        first.weight[:, : read.shape[1]] = read
-        first.weight[:, read.shape[1] : 2 * read.shape[1]] = -read
-        last.weight[: matrix.shape[1], : len(bias)] = matrix.T
-        last.weight[matrix.shape[1] : 2 * matrix.shape[1], : len(bias)] = -matrix.T
-        last.bias[: len(bias)], last.bias[len(bias) :] = offset, variance.log()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ KINDS = ("bernoulli", "binomial", "gaussian")
 GENERATIVE = [name for name, model in MODELS.items() if getattr(model, "generative", False)]
 SEMI_SUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[name], DeepGenerativeModel)]
 UNSUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[name], DensityModel)]
-SMALL = {"hidden": [8], "latent": 3, "auxiliary": 2}
+SMALL = {"hidden": [8], "latent": 3, "auxiliary": 2, "features": 2, "m1_hidden": 8, "m1_latent": 3}
 SMALL_HIERARCHY = {"hidden": [8, 7], "latents": [3, 2], "auxiliary": [2, 2]}
 
 every_model = pytest.mark.parametrize("name", sorted(MODELS))

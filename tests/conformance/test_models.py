@@ -60,11 +60,12 @@ def test_log_probabilities_normalise_and_terms_have_a_value_per_example(name, ki
 def test_the_data_reach_every_parameter(name, kind):
     """Each parameter, ρ of the Bayesian layers included, has a finite gradient from the data and not all of it 0."""
     model = spec(name, kind).build(0)
-    terms = model.terms(minibatch(data(kind), torch.arange(B) % C, data(kind, seed=1)), Settings())
-    loss = terms["classification"].sum()
-    if model.generative:
-        loss = loss - terms["labelled_bound"].sum() - terms["unlabelled_bound"].sum()
-    loss.backward()
+    for part, _ in model.curriculum():
+        terms = part.terms(minibatch(data(kind), torch.arange(B) % C, data(kind, seed=1)), Settings())
+        loss = terms["classification"].sum()
+        if model.generative:
+            loss = loss - terms["labelled_bound"].sum() - terms["unlabelled_bound"].sum()
+        loss.backward()
     for parameter, value in model.named_parameters():
         assert value.grad is not None, parameter
         assert value.grad.isfinite().all(), parameter
@@ -171,7 +172,7 @@ def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(
     assert len(whole) == 3
     for k in range(3):
         torch.testing.assert_close(part[k], whole[k][[5, 1]], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(twice[k][0], twice[k][1], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(twice[k][0], twice[k][1], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(whole[0], whole[1])
 
 
@@ -213,7 +214,8 @@ def test_fully_bayesian_models_train(name, seed):
     Features that were learnt without labels take longer to tell classes apart: of those the bound has to rise.
     """
     about = spec(name)
-    model, recipe = about.build(seed), PARAMS.training.model_copy(update={"steps": 200, "patience": 0})
+    model = about.build(seed)
+    recipe = PARAMS.training.model_copy(update={"steps": 200, "patience": 0})
     y = torch.arange(300) % C
     x = 0.5 * data(rows=300, seed=seed) + 0.5 * F.one_hot(y, D)  # each class has a bright pixel of its own
     history = fit(model, TrainingData(x[:30], y[:30], x[30:]), recipe, seed)
@@ -221,7 +223,7 @@ def test_fully_bayesian_models_train(name, seed):
     assert all(value.isfinite().all() for value in model.state_dict().values())
     with mean_weights(model):
         predicted = Predictor(PARAMS.prediction, seed=0).log_predictive(model, x[30:]).argmax(-1)
-    if name in UNSUPERVISED:
+    if name in {*UNSUPERVISED, "m1m2"}:
         assert history[-1]["unlabelled_bound"] > history[0]["unlabelled_bound"] + 1
     else:
         assert (predicted == y[30:]).float().mean() > 0.5

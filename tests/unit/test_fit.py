@@ -74,6 +74,32 @@ def test_a_fit_resumed_at_any_window_is_bitwise_the_undisturbed_one(data, option
         assert_same_weights(weights(resumed), weights(whole))
 
 
+def test_a_fit_in_two_stages_is_resumed_in_either(data):
+    """M1 first and then M2 on it: bitwise the undisturbed fit, whatever weights the fresh model had."""
+    spec = replace(SPEC, name="m1m2", options={"hidden": [6], "latent": 2, "features": 2, "m1_hidden": 6})
+    whole, kept = spec.build(0), OnDisk()
+    history = fit(whole, data, recipe(), 1, checkpoints=Checkpoints(kept, seconds=0))
+    assert [row["step"] for row in history] == [5, 10, 15, 20]
+    assert [kept.load(index)["progress"]["stage"] for index in range(4)] == [0, 0, 1, 1]
+    assert ["q" in row or "imbalance" in row for row in history] == [False, False, True, True]
+    for index in range(4):
+        resumed = spec.build(99)
+        assert fit(resumed, data, recipe(), 1, checkpoints=Checkpoints(resume=kept.load(index))) == history
+        assert_same_weights(weights(resumed), weights(whole))
+
+
+def test_the_second_stage_leaves_the_first_alone(data):
+    """M1's weights are those of the end of its own stage."""
+    spec = replace(SPEC, name="m1m2", options={"hidden": [6], "latent": 2, "features": 2, "m1_hidden": 6})
+    model, kept = spec.build(0), OnDisk()
+    fit(model, data, recipe(), 1, checkpoints=Checkpoints(kept, seconds=0))
+    between = kept.load(2)["model"]
+    of_m1 = {name for name in between if name.startswith("m1.")}
+    assert of_m1
+    assert_same_weights({name: between[name] for name in of_m1}, weights(model))
+    assert any(not torch.equal(between[name], weights(model)[name]) for name in set(between) - of_m1)
+
+
 def test_a_checkpoint_is_due_after_so_many_seconds(data, monkeypatch):
     """Nothing is saved before; an hour is longer than this fit."""
     kept = OnDisk()
