@@ -1,0 +1,79 @@
+"""MNIST as the benchmarks use it: the published test set, or a part of the training set to choose recipes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from common import ROOT, with_changes
+from digits_data import Split, prepare_split, training_job
+
+from al_dgm.config import Params
+from al_dgm.data import DATASETS
+from al_dgm.distributed.train import train
+from al_dgm.errors import ConfigError
+from al_dgm.learning.evaluate import evaluate
+from al_dgm.learning.fit import explained
+from al_dgm.learning.rounds import predictor
+from al_dgm.seeding import rng
+
+RECIPES = ROOT / "benchmarks" / "mnist_recipes.yaml"
+CHECKPOINTS = ROOT / "checkpoints"
+DEVELOPMENT = 10_000  # training images that stand in for the test set
+
+
+def load_recipes(path: Path = RECIPES) -> dict[str, dict[str, Any]]:
+    """Method -> its differences from params.yaml, as dotted paths; those of ``all`` are part of every one.
+
+    Raises:
+        ConfigError: the file is missing.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path}: expected a file of recipes, got none")
+    recipes: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    common = recipes.pop("all")
+    return {name: common | changes for name, changes in recipes.items()}
+
+
+def recipe(params: Params, recipes: Mapping[str, Mapping[str, Any]], method: str, seed: int, **more: Any) -> Params:
+    """``params`` for one method and seed."""
+    return with_changes(params, {"data.name": "mnist", "seed": seed, **recipes[method], **more})
+
+
+def measured_fit(params: Params, labels: int, *, development: bool) -> dict[str, Any]:
+    """Train on ``labels`` balanced labels of ``params.seed`` and measure. A fit that is killed is resumed."""
+    split = load_mnist(params, development=development)
+    job = training_job(params, split, split.labels(split.balanced(labels, params.seed)))
+    key = f"mnist-{job.digest()}"
+    model, history = train(job, params.compute, key, CHECKPOINTS)
+    shutil.rmtree(CHECKPOINTS / key, ignore_errors=True)
+    n = sum(explained(model, job.data, job.recipe))
+    measured = evaluate(model, split.holdout, split.info, predictor(params, 1, "measuring"), n).values
+    values = {name: float(measured[name]) for name in ("accuracy", "nll", "ece")}
+    return values | {"objective": history[-1]["objective"], "device": "cuda" if torch.cuda.is_available() else "cpu"}
+
+
+def load_mnist(params: Params, *, development: bool) -> Split:
+    """The published split; or 50000 of its training images as the pool and the other 10000 as the holdout.
+
+    Which 10000 is the same for every seed, and the test images are not looked at.
+    """
+    raw = params.data.build(DATASETS, "data", seed=params.seed)
+    if development:
+        training = np.flatnonzero(~raw.holdout)
+        held_out = np.zeros(len(training), dtype=bool)
+        held_out[rng(0, "development").permutation(len(training))[:DEVELOPMENT]] = True
+        raw = replace(
+            raw,
+            ids=raw.ids[training],
+            features=raw.features[training],
+            labels=raw.labels[training],
+            holdout=held_out,
+        )
+    return prepare_split(raw, params)

@@ -1,0 +1,97 @@
+"""Claim: with few labels the models reach their published test errors on MNIST, and better.
+
+Every split draws its own balanced labels from the 60000 training images, and its own weights, minibatches and noise;
+the rest of the images are unlabelled, in another order in every pass. Errors are of the 10000 test images, by the
+model of the last step: nothing is chosen on them. Recipes (mnist_recipes.yaml) were chosen with ``--development``,
+which measures on 10000 of the training images instead and writes to a file of its own. Rows: {model, labels,
+error_percent, sd, splits, epochs, device}: mean and standard deviation over the splits; an epoch is 60000 unlabelled
+images seen.
+
+Fits take minutes to hours, and are kept one by one (results/raw/mnist_ssl.jsonl, with the commit each was measured at);
+a fit that is killed goes on from its last checkpoint. So several machines can share the work by ``--first-split``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import (
+    RawFile,
+    Result,
+    Setting,
+    Unit,
+    add_unit_options,
+    digest,
+    mean_and_sd,
+    parser,
+    report,
+    results_by,
+    run_units,
+)
+from mnist_data import load_recipes, measured_fit, recipe
+
+from al_dgm.config import Params, load_params
+from al_dgm.errors import one_line_errors
+
+LABELS = (10, 20, 50, 100, 1000)
+
+
+def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
+    """One fit."""
+    own = recipe(params, load_recipes(), setting["model"], setting["split"])
+    return measured_fit(own, setting["labels"], development=setting["development"])
+
+
+def make_units(params: Params, given: Any) -> list[Unit]:
+    """All fits, split by split, so that a run that stops early has about equally many of each."""
+    splits = range(given.first_split, given.first_split + given.seeds)
+    recipes, units = load_recipes(), []
+    for split, labels, model in itertools.product(splits, given.labels, given.models):
+        own = recipe(params, recipes, model, split)
+        setting = {"model": model, "labels": labels, "split": split, "development": given.development}
+        units.append(Unit(setting | {"params": digest(own.model, own.training, own.prediction)}))
+    return units
+
+
+def rows(params: Params, units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
+    """One row for each model and number of labels."""
+    recipes, found = load_recipes(), []
+    for (model, labels), results in results_by(units, raw, "model", "labels", "split").items():
+        done = [result for result in results.values() if "accuracy" in result]
+        errors = [100 * (1 - result["accuracy"]) for result in done]
+        mean, sd = mean_and_sd(errors) if errors else (None, None)
+        training = recipe(params, recipes, model, 0).training
+        row = {"model": model, "labels": labels, "error_percent": mean, "sd": sd, "splits": len(errors)}
+        row["epochs"] = round(training.steps * training.unlabelled_batch / 60_000, 1)
+        row["device"] = "/".join(sorted({result["device"] for result in done}))
+        failed = len(results) - len(done)
+        found.append(row | ({"failures": failed} if failed else {}))
+    return found
+
+
+def main() -> None:
+    """Do what is missing and report."""
+    options = parser(__doc__)
+    add_unit_options(options, seeds=5)
+    methods = sorted(load_recipes())
+    options.add_argument("--labels", type=int, nargs="+", default=LABELS, metavar="N")
+    options.add_argument("--models", nargs="+", default=methods, choices=methods, metavar="MODEL")
+    options.add_argument("--first-split", type=int, default=0, help="(default: %(default)s)")
+    options.add_argument("--development", action="store_true", help="measure on 10000 training images")
+    options.add_argument("--params", type=Path, default=Path("params.yaml"), help="(default: %(default)s)")
+    given = options.parse_args()
+    params = load_params(given.params)
+    name = "mnist_ssl_development" if given.development else "mnist_ssl"
+    units = make_units(params, given)
+    raw = RawFile(given.results / "raw" / f"{name}.jsonl")
+    run_units(units, partial(work, params), raw, given.jobs, given.budget_seconds)
+    report(name, rows(params, units, raw), given.results, measured=raw.measured(units))
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
