@@ -62,24 +62,24 @@ class Predictor:
             with weight_sample(model, generator(integer_seed(self.seed, "weights", k))):
                 yield k
 
-    def log_predictive(self, model: Model, x: Tensor, *bayes: Tensor) -> Tensor:
-        """log p(y | x, W) of one minibatch for the weights in use, [B, C]; ``bayes`` is what `log_bayes` gave."""
-        return model.log_predictive(x, self._noise(x), self.params.latent_samples, *bayes)
+    def log_predictive(self, model: Model, x: Tensor, *groundwork: Tensor) -> Tensor:
+        """log p(y | x, W) of one minibatch for the weights in use, [B, C]; ``groundwork`` is what `groundwork` gave."""
+        return model.log_predictive(x, self._noise(x), self.params.latent_samples, *groundwork)
 
-    def log_bayes(self, model: Model, x: Tensor) -> tuple[Tensor, ...]:
-        """The part of `log_predictive` that comes from the bounds, ([B, C],); () for a model that does without it."""
-        if not isinstance(model, DeepGenerativeModel) or model.prediction == "classifier":
+    def groundwork(self, model: Model, x: Tensor) -> tuple[Tensor, ...]:
+        """The part of `log_predictive` that weight samples may have in common; () for a model that does without it."""
+        if not isinstance(model, DeepGenerativeModel):
             return ()
-        return (model.log_bayes(x, self._noise(x), self.params.latent_samples),)
+        return model.groundwork(x, self._noise(x), self.params.latent_samples)
 
     def _moments(self, model: Model, x: Tensor, classes: int) -> Moments:
         """`moments` of one minibatch."""
-        moments, bayes = Moments.zeros(len(x), classes), None
-        if isinstance(model, DeepGenerativeModel) and model.bayes_has_point_weights:
-            with mean_weights(model):  # the bounds are most of the cost, and the same for every weight sample
-                bayes = self.log_bayes(model, x)
+        moments, common = Moments.zeros(len(x), classes), None
+        if isinstance(model, DeepGenerativeModel) and model.groundwork_has_point_weights:
+            with mean_weights(model):  # most of the cost, and the same for every weight sample
+                common = self.groundwork(model, x)
         for _ in self.weight_samples(model):
-            own = self.log_bayes(model, x) if bayes is None else bayes
+            own = self.groundwork(model, x) if common is None else common
             moments.add(self.log_predictive(model, x, *own))
         return moments
 

@@ -208,7 +208,7 @@ class DeepGenerativeModel(GenerativeModel):
     log_prior: Tensor
 
     def __init__(
-        self, space: Space, prediction: Prediction, likelihood_weight: float, enumeration: Enumeration = "exact"
+        self, space: Space, prediction: str, likelihood_weight: float, enumeration: Enumeration = "exact"
     ) -> None:
         super().__init__(space)
         self.prediction = prediction
@@ -291,21 +291,30 @@ class DeepGenerativeModel(GenerativeModel):
         within = log_q.gather(-1, candidates).logsumexp(-1, keepdim=True)
         return log_q.scatter(-1, candidates, within + posterior)
 
+    def groundwork(self, x: Tensor, noise: Noise, samples: int) -> tuple[Tensor, ...]:
+        """The costly part of `log_predictive`, which may be the same for every weight sample; () where there is none.
+
+        Here `log_bayes`, unless the classifier alone predicts.
+        """
+        return () if self.prediction == "classifier" else (self.log_bayes(x, noise, samples),)
+
     @property
-    def bayes_has_point_weights(self) -> bool:
-        """Whether `log_bayes` is the same for every weight sample: only the classifier's weights are drawn."""
+    def groundwork_has_point_weights(self) -> bool:
+        """Whether `groundwork` is the same for every weight sample: only the classifier's weights are drawn."""
         return all(name.startswith("classifier.") for name in bayesian_layers(self))
 
-    def log_predictive(self, x: Tensor, noise: Noise, samples: int, log_bayes: Tensor | None = None) -> Tensor:
+    def log_predictive(self, x: Tensor, noise: Noise, samples: int, *groundwork: Tensor) -> Tensor:
         """log p(y | x), [B, C], by the way that ``prediction`` names.
 
         * ``classifier``: log mean_s q(y | a_s, x)
-        * ``bayes``: `log_bayes`, which need not be computed again where it is given
+        * ``bayes``: `log_bayes`
         * ``both``: the normalised geometric mean of the two
+
+        `groundwork` need not be done again where it is given.
         """
         if self.prediction == "classifier":
             return self.log_classifier(x, noise, samples)
-        bayes = self.log_bayes(x, noise, samples) if log_bayes is None else log_bayes
+        (bayes,) = groundwork or self.groundwork(x, noise, samples)
         if self.prediction == "bayes":
             return bayes
         return F.log_softmax(0.5 * (self.log_classifier(x, noise, samples) + bayes), dim=-1)

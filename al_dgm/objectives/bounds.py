@@ -38,3 +38,9 @@ def log_mean_exp(values: Tensor, dim: int) -> Tensor:
 def importance_weighted_bound(log_weights: Tensor) -> Tensor:
     """L_K = log (1/K) Σ_k w_k over the first dimension (Burda et al. 2016); K = 1 is the ELBO."""
     return log_mean_exp(log_weights, dim=0)
+
+
+def effective_sample_size(log_weights: Tensor) -> Tensor:
+    """(Σ_k w_k)² / Σ_k w_k² over the first dimension: K for equal weights, 1 where one has them all (Kong 1992)."""
+    shares = torch.softmax(log_weights, dim=0)
+    return 1 / shares.square().sum(dim=0)

@@ -4,12 +4,14 @@ A network with ReLU layers is linear where it holds every input and its negative
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from al_dgm.models import Space
+from al_dgm.models.bdgm import BDGM
 from al_dgm.models.observation import Gaussian
 from al_dgm.nn.mlp import MLP
 
@@ -76,3 +78,21 @@ def assert_mean_is(samples: Tensor, expected: Tensor, dim: int) -> None:
     """The mean over ``dim`` is ``expected`` within five of its own standard errors."""
     error = samples.std(dim) / math.sqrt(samples.shape[dim])
     assert ((samples.mean(dim) - expected).abs() <= 5 * error + 1e-9).all()
+
+
+def exact_poster_model() -> tuple[BDGM, MultivariateNormal, Callable[[Tensor], Tensor]]:
+    """BDGM with exact inference networks, p(x), and log p(y | x) [B, C], which does not depend on z."""
+    torch.manual_seed(2)
+    model = BDGM(SPACE, hidden=[], latent=Z, bayesian="none", likelihood_weight=1.0).double()
+    U = torch.linalg.qr(torch.randn(D, Z).double())[0] * torch.tensor([1.5, 0.7])  # orthogonal: diagonal posterior
+    b, R, r = torch.randn(D).double(), torch.randn(C, D).double(), torch.randn(C).double()
+    joint = torch.cat([eye(Z), U])
+    covariance = joint @ joint.T
+    covariance[Z:, Z:] += NOISE * eye(D)
+    z, x = slice(0, Z), slice(Z, Z + D)
+    gain, variance = condition(covariance, z, x)
+    set_network(model.decoder, [("z", U)], b, torch.full((D,), NOISE, dtype=torch.float64))
+    set_network(model.encoder, [("x", gain), ("y", torch.zeros(Z, C).double())], -gain @ b, variance)
+    set_network(model.predictor, [("x", R), ("z", torch.zeros(C, Z).double())], r, None)
+    set_network(model.classifier, [("x", R)], r, None)
+    return model, MultivariateNormal(b, covariance[x, x]), lambda x: (x @ R.T + r).log_softmax(-1)

@@ -2,17 +2,32 @@
 
     z ~ N(0, I)      a | z ~ N(Dz, s_a² I) (not M2)      x | a, y, z ~ N(Wa + Uz + Vy + b, s² I), W = 0 but for SDGM
 
+BDGM instead has x | z ~ N(Uz + b, s² I) and y | x, z ~ softmax(Rx + r), which leaves p(z | x, y) = p(z | x) Gaussian.
+
 Then log p(x, y, latents) − log q(latents | x, y) = log p(x, y), whatever is drawn.
 """
 
 import copy
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
-from linear_gaussian import AUXILIARY_NOISE, NOISE, SPACE, C, D, Z, assert_mean_is, condition, eye, set_network
+from linear_gaussian import (
+    AUXILIARY_NOISE,
+    NOISE,
+    SPACE,
+    C,
+    D,
+    Z,
+    assert_mean_is,
+    condition,
+    exact_poster_model,
+    eye,
+    set_network,
+)
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 from torch.distributions import kl_divergence as torch_kl
@@ -31,14 +46,15 @@ B = 4
 
 @dataclass(frozen=True)
 class Case:
-    """A model whose inference networks are exact, and p(x | y) as torch's own multivariate normal."""
+    """A model whose inference networks are exact, and log p(x, y) [B, C] by torch's own multivariate normal."""
 
     model: DeepGenerativeModel
-    p_x_given_y: MultivariateNormal  # batch of C
+    evidence: Callable[[Tensor], Tensor]
 
-    def evidence(self, x: Tensor) -> Tensor:
-        """log p(x, y) = log p(x | y) − log C, [B, C]."""
-        return self.p_x_given_y.log_prob(x[:, None]) - math.log(C)
+
+def given_class(p_x_given_y: MultivariateNormal) -> Callable[[Tensor], Tensor]:
+    """log p(x | y) − log C, of a batch of C distributions."""
+    return lambda x: p_x_given_y.log_prob(x[:, None]) - math.log(C)
 
 
 def set_classifier(network: MLP, means: Tensor, covariance: Tensor, latents: int) -> None:
@@ -62,7 +78,7 @@ def exact_m2() -> Case:
     set_network(model.encoder, [("x", gain), ("y", -gain @ V)], -gain @ b, variance)
     means = (V + b[:, None]).T
     set_classifier(model.classifier, means, covariance[x, x], 0)
-    return Case(model, MultivariateNormal(means, covariance[x, x]))
+    return Case(model, given_class(MultivariateNormal(means, covariance[x, x])))
 
 
 def exact_auxiliary(kind: type[AuxiliaryModel]) -> Case:
@@ -97,7 +113,7 @@ def exact_auxiliary(kind: type[AuxiliaryModel]) -> Case:
     set_network(model.decoder, seen, b, torch.full((D,), NOISE, dtype=torch.float64))
     means = (V + b[:, None]).T
     set_classifier(model.classifier, means, covariance[x, x], Z)
-    return Case(model, MultivariateNormal(means, covariance[x, x]))
+    return Case(model, given_class(MultivariateNormal(means, covariance[x, x])))
 
 
 def exact_adgm() -> Case:
@@ -108,8 +124,21 @@ def exact_sdgm() -> Case:
     return exact_auxiliary(SDGM)
 
 
-@pytest.fixture(scope="module", params=[exact_m2, exact_adgm, exact_sdgm], ids=["m2", "adgm", "sdgm"])
+def exact_bdgm() -> Case:
+    model, p_x, label = exact_poster_model()
+    return Case(model, lambda x: p_x.log_prob(x)[:, None] + label(x))
+
+
+@pytest.fixture(
+    scope="module", params=[exact_m2, exact_adgm, exact_sdgm, exact_bdgm], ids=["m2", "adgm", "sdgm", "bdgm"]
+)
 def case(request):
+    return request.param()
+
+
+@pytest.fixture(scope="module", params=[exact_m2, exact_adgm, exact_sdgm], ids=["m2", "adgm", "sdgm"])
+def case_with_prior(request):
+    """A model with p(y), whose Bayes classifier is that of its bounds."""
     return request.param()
 
 
@@ -172,30 +201,30 @@ def test_over_some_classes_the_bound_is_the_evidence_of_those_classes(case, x, m
     assert_mean_is(torch.stack([model.elbo(x, noise(seed), 50) for seed in range(60)]), unlikely, dim=0)
 
 
-def test_classes_that_are_not_summed_over_keep_what_the_classifier_gives_them(case, x):
+def test_classes_that_are_not_summed_over_keep_what_the_classifier_gives_them(case_with_prior, x):
     """And the bounds share out the rest; the classifier being exact, so is the result."""
-    model = copy.deepcopy(case.model)
+    model = copy.deepcopy(case_with_prior.model)
     model.enumeration, model.prediction = 2, "bayes"
-    expected = case.evidence(x).log_softmax(-1)
+    expected = case_with_prior.evidence(x).log_softmax(-1)
     torch.testing.assert_close(model.log_predictive(x, noise(), 20_000), expected, atol=0.1, rtol=0)
     least = expected.argmin(-1, keepdim=True)
     found = model.log_predictive(x, noise(), 3)
     torch.testing.assert_close(found.gather(-1, least), expected.gather(-1, least), atol=1e-6, rtol=0)
 
 
-def test_the_bayes_classifier_is_the_posterior_of_the_class(case, x):
+def test_the_bayes_classifier_is_the_posterior_of_the_class(case_with_prior, x):
     """p(y|x) ∝ exp L(x, y): exact where the bounds are tight, up to Monte Carlo error of their mean."""
-    model = copy.deepcopy(case.model)
+    model = copy.deepcopy(case_with_prior.model)
     model.prediction = "bayes"
-    expected = case.evidence(x).log_softmax(-1)
+    expected = case_with_prior.evidence(x).log_softmax(-1)
     torch.testing.assert_close(model.log_predictive(x, noise(), 20_000), expected, atol=0.1, rtol=0)
     model.prediction = "classifier"
     torch.testing.assert_close(model.log_predictive(x, noise(), 3), expected, atol=1e-6, rtol=0)
 
 
-def test_both_ways_of_predicting_are_averaged_as_logarithms(case, x):
+def test_both_ways_of_predicting_are_averaged_as_logarithms(case_with_prior, x):
     """`both` is the normalised geometric mean of `classifier` and `bayes` on the same draws."""
-    model = copy.deepcopy(case.model)
+    model = copy.deepcopy(case_with_prior.model)
     bayes = model.log_bayes(x, noise(), 5)
     model.prediction = "both"
     mixed = (0.5 * (log_mean_exp(model.recognise(x, noise(), 5).log_q, dim=0) + bayes)).log_softmax(-1)
@@ -247,12 +276,12 @@ def test_log_mean_exp_agrees_with_the_naive_formula_and_survives_large_arguments
     torch.testing.assert_close(log_mean_exp(values - 1e4, dim=1), log_mean_exp(values, dim=1) - 1e4)
 
 
-def test_the_prior_of_the_class_stays_in_every_bound(case, x):
+def test_the_prior_of_the_class_stays_in_every_bound(case_with_prior, x):
     """Without log p(y) = −log C each of L(x, y) and U(x) would be larger by exactly log C."""
-    without = copy.deepcopy(case.model)
+    without = copy.deepcopy(case_with_prior.model)
     without.log_prior.zero_()
-    L, L0 = (model.class_bounds(x, noise(), 5).bound for model in (case.model, without))
-    U, U0 = (model.elbo(x, noise(), 5) for model in (case.model, without))
+    L, L0 = (model.class_bounds(x, noise(), 5).bound for model in (case_with_prior.model, without))
+    U, U0 = (model.elbo(x, noise(), 5) for model in (case_with_prior.model, without))
     torch.testing.assert_close(L, L0 - math.log(C))
     torch.testing.assert_close(U, U0 - math.log(C))
 

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -24,7 +25,17 @@ UNSUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[name], DensityM
 SMALL = {"hidden": [8], "latent": 3, "auxiliary": 2, "features": 2, "m1_hidden": 8, "m1_latent": 3}
 SMALL_HIERARCHY = {"hidden": [8, 7], "latents": [3, 2], "auxiliary": [2, 2]}
 
+
+def predictions(name):
+    """The ways to predict that this model may be told to, or None where there is no choice."""
+    options = inspect.signature(MODELS[name], eval_str=True).parameters
+    return get_args(options["prediction"].annotation) if "prediction" in options else [None]
+
+
 every_model = pytest.mark.parametrize("name", sorted(MODELS))
+every_way_to_predict = pytest.mark.parametrize(
+    ("name", "prediction"), [(name, prediction) for name in sorted(MODELS) for prediction in predictions(name)]
+)
 every_generative = pytest.mark.parametrize("name", sorted(GENERATIVE))
 every_semi_supervised = pytest.mark.parametrize("name", sorted(SEMI_SUPERVISED))
 every_unsupervised = pytest.mark.parametrize("name", sorted(UNSUPERVISED))

@@ -12,11 +12,12 @@ from small_models import (
     C,
     D,
     S,
+    all_bayesian,
     data,
     every_generative,
     every_kind,
     every_model,
-    every_semi_supervised,
+    every_way_to_predict,
     minibatch,
     noise,
     spec,
@@ -146,11 +147,11 @@ def test_bayesian_names_exactly_the_networks_that_carry_a_distribution(name):
     assert {layer.split(".")[0] for layer in some} == {"classifier", "decoder"}
 
 
-@every_model
+@every_way_to_predict
 @every_kind
-def test_a_prediction_does_not_depend_on_the_minibatch(name, kind):
+def test_a_prediction_does_not_depend_on_the_minibatch(name, prediction, kind):
     """Common noise: each example's probabilities and bound are the same alone, in threes and all together."""
-    model, x = spec(name, kind, prediction="both").build(0).eval(), data(kind, rows=7)
+    model, x = spec(name, kind, prediction=prediction).build(0).eval(), data(kind, rows=7)
     found = []
     for size in (1, 3, 7):
         predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=1, batch=size)
@@ -176,16 +177,18 @@ def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(
     assert not torch.allclose(whole[0], whole[1])
 
 
-@every_semi_supervised
-@pytest.mark.parametrize("bayesian", ["classifier", "all"])
-def test_what_weight_samples_have_in_common_may_be_computed_once(name, bayesian):
+@every_way_to_predict
+@pytest.mark.parametrize("every", [False, True], ids=["some Bayesian", "all Bayesian"])
+def test_what_weight_samples_have_in_common_may_be_computed_once(name, prediction, every):
     """The moments with the shared part equal those of predicting anew for every weight sample."""
-    model, x = spec(name, bayesian=bayesian, prediction="both").build(0).eval(), data(rows=9)
-    assert model.bayes_has_point_weights == (bayesian == "classifier")
+    bayesian = all_bayesian(name) if every else PARAMS.model.blocks[name]["bayesian"]
+    model, x = spec(name, bayesian=bayesian, prediction=prediction).build(0).eval(), data(rows=9)
+    if isinstance(model, DeepGenerativeModel):
+        assert model.groundwork_has_point_weights != every
     predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=2, batch=4)
     anew = Moments.zeros(len(x), C)
     for _ in predictor.weight_samples(model):
-        anew.add(predictor.log_predictive(model, x, *predictor.log_bayes(model, x)))
+        anew.add(predictor.log_predictive(model, x, *predictor.groundwork(model, x)))
     found = predictor.moments(model, x, C)
     torch.testing.assert_close(found.sum_p, anew.sum_p, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.sum_entropy, anew.sum_entropy, atol=1e-5, rtol=1e-5)
