@@ -54,7 +54,7 @@ class ADGM(AuxiliaryModel):
         self.auxiliary_sees_x = auxiliary_sees_x
         self.build((hidden, latent, auxiliary), ([D] * auxiliary_sees_x + [C, latent], [C, latent]), bayesian)
 
-    def generate(
+    def conditionals(
         self,
         of_x: OfExamples,
         of_a: OfExamples,  # noqa: ARG002
@@ -65,3 +65,8 @@ class ADGM(AuxiliaryModel):
         """Parameters of p(a | y, z) or p(a | y, z, x), [S, R, 2A], and of p(x | y, z)."""
         p_a = self.auxiliary_decoder(*[of_x] * self.auxiliary_sees_x, label, z, noise=noise)
         return p_a, self.decoder(label, z, noise=noise)
+
+    def decode(self, y: Tensor, z: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | y, z), [R, outputs]."""
+        output: Tensor = self.decoder(self.label(y), z, noise=noise)
+        return output

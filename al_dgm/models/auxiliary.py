@@ -39,6 +39,7 @@ class AuxiliaryModel(DeepGenerativeModel):
             bayesian: which networks have Bayesian weights.
         """
         hidden, Z, A = sizes
+        self.latent = Z
         D, C = self.space.features, self.space.classes
         check_networks(bayesian, NETWORKS)
 
@@ -52,7 +53,7 @@ class AuxiliaryModel(DeepGenerativeModel):
         self.decoder = network("decoder", sees[1], self.space.observation.outputs(D))
 
     @abstractmethod
-    def generate(
+    def conditionals(
         self, of_x: OfExamples, of_a: OfExamples, label: Label, z: Tensor, noise: Noise
     ) -> tuple[Tensor, Tensor]:
         """Parameters of p(a | ·), [S, R, 2A], and of p(x | ·)."""
@@ -81,7 +82,7 @@ class AuxiliaryModel(DeepGenerativeModel):
         of_a = OfExamples(seen.auxiliary, pairs)
         q_z = gaussian(self.encoder(of_x, of_a, label, noise=noise))
         z = sample_gaussian(*q_z, noise)
-        p_a, p_x = self.generate(of_x, of_a, label, z, noise)
+        p_a, p_x = self.conditionals(of_x, of_a, label, z, noise)
         reconstruction = self.space.observation.log_density(pairs.spread(x), p_x)
         # Of this draw always: z depends on a, so a closed form in a at a given z would not be a bound.
         log_p_a = normal_log_density(pairs.spread(seen.auxiliary), *gaussian(p_a))
@@ -91,7 +92,20 @@ class AuxiliaryModel(DeepGenerativeModel):
 
     def represent(self, x: Tensor, noise: Noise) -> Tensor:
         """Mean of q(z | a, x, ŷ) at the mean of q(a | x), [B, Z]."""
+        a, y = self.infer(x, noise)
+        return self.encode(x, y, noise, a)
+
+    def infer(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Mean of q(a | x), [B, A], and the most probable class at it, [B]."""
         of_x = self.space.network_input(x)
         a = gaussian(self.auxiliary(of_x, noise=noise))[0]
-        pairs = Pairs.labelled(self.classifier(of_x, a, noise=noise).argmax(-1), self.space.classes)
-        return gaussian(self.encoder(of_x, a, self.space.network_label(pairs), noise=noise))[0]
+        return a, self.classifier(of_x, a, noise=noise).argmax(-1)
+
+    def encode(self, x: Tensor, y: Tensor, noise: Noise, a: Tensor | None = None) -> Tensor:
+        """Mean of q(z | a, x, y), at the mean of q(a | x) unless another a [B, A] is given; [B, Z]."""
+        a = self.infer(x, noise)[0] if a is None else a
+        return gaussian(self.encoder(self.space.network_input(x), a, self.label(y), noise=noise))[0]
+
+    def label(self, y: Tensor) -> Label:
+        """Class indices y [R] as networks read them."""
+        return self.space.network_label(Pairs.labelled(y, self.space.classes))

@@ -20,7 +20,7 @@ from al_dgm.errors import ConfigError
 from al_dgm.models.adversarial import adversarial_divergence
 from al_dgm.models.observation import Observation
 from al_dgm.nn.bayesian import bayesian_layers
-from al_dgm.nn.noise import JoinedNoise, Noise
+from al_dgm.nn.noise import JoinedNoise, Noise, NoNoise
 from al_dgm.nn.pairs import Label, OfExamples, Pairs
 from al_dgm.objectives.bounds import log_mean_exp, unlabelled_bound
 from al_dgm.registry import nearest
@@ -132,9 +132,14 @@ class Model(nn.Module, ABC):
 
 
 class GenerativeModel(Model):
-    """A model of x, with latent variables and bounds on log p(x)."""
+    """A model of x, with latent variables and bounds on log p(x).
+
+    Attributes:
+        layers: sizes of the layers of latents that `represent` puts side by side; empty where there is but one.
+    """
 
     generative = True
+    layers: tuple[int, ...] = ()
 
     def __init__(self, space: Space) -> None:
         super().__init__()
@@ -154,6 +159,22 @@ class GenerativeModel(Model):
     @abstractmethod
     def represent(self, x: Tensor, noise: Noise) -> Tensor:
         """Latent means of x, for pictures and as features; [B, Z]."""
+
+    @abstractmethod
+    def generate(self, noise: Noise, samples: int) -> Tensor:
+        """Parameters of p(x | ·) at ``samples`` independent draws of all that stands above x; [S, outputs].
+
+        With a draw of `Observation.sample` on top they are draws from p(x).
+        """
+
+    @abstractmethod
+    def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | ·) at the latent means of x; [B, outputs]."""
+
+    def prior_sample(self, noise: Noise, samples: int, size: int) -> Tensor:
+        """z ~ N(0, I), [S, size]."""
+        zero = next(self.parameters()).new_zeros(samples, size)
+        return zero + noise.normal(zero.shape)
 
 
 @dataclass(frozen=True)
@@ -203,9 +224,16 @@ class DeepGenerativeModel(GenerativeModel):
     that q(y|x) finds most probable; in training a quarter of them are others, at random, so that every class is tried.
     q renormalised on T is a posterior like another, so U(x) stays a lower bound on log p(x), at a cost that does not
     depend on C.
+
+    A subclass sets ``latent``, the size Z of the z ~ N(0, I) from which it generates, or has a `generate` of its own.
+
+    Attributes:
+        decodes_class: whether p(x | ·) is given y, so that one z can be decoded as every class.
     """
 
     log_prior: Tensor
+    latent: int
+    decodes_class: bool = True
 
     def __init__(
         self, space: Space, prediction: str, likelihood_weight: float, enumeration: Enumeration = "exact"
@@ -245,6 +273,30 @@ class DeepGenerativeModel(GenerativeModel):
             closed_form: take the KL of the latents in closed form; otherwise log q − log p of the draw, which makes
                 the result a log importance weight: log p(x, y, latents) − log q(latents | x, y).
         """
+
+    @abstractmethod
+    def encode(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """Mean of q(z | x, y) for class indices y [B]; [B, Z]."""
+
+    @abstractmethod
+    def decode(self, y: Tensor, z: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | y, z, ·) for class indices y [R] and z [R, Z]; [R, outputs].
+
+        What stands between z and x is drawn from the model.
+        """
+
+    def generate(self, noise: Noise, samples: int, y: Tensor | None = None) -> Tensor:
+        """Parameters of p(x | y, z, ·) at draws of z, and of y where it is not given as class indices [S]."""
+        z = self.prior_sample(noise, samples, self.latent)
+        if y is None:
+            below = self.log_prior.exp().cumsum(0)[:-1]
+            y = torch.searchsorted(below, noise.uniform(torch.Size([samples, 1]))[:, 0], right=True)
+        return self.decode(y, z, noise)
+
+    def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | ŷ, z, ·) at the most probable class and the mean of q(z | x, ŷ)."""
+        y = self.log_classifier(x, NoNoise(), samples=1).argmax(-1)
+        return self.decode(y, self.encode(x, y, noise), noise)
 
     def class_bounds(self, x: Tensor, noise: Noise, samples: int, tempering: Tempering = Tempering()) -> Enumerated:
         """L_s(x, y) of the classes that are summed over, and log q(y | ·) on the same draws."""

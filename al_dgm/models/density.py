@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from al_dgm.errors import ConfigError
@@ -19,6 +19,8 @@ from al_dgm.models.base import Factor, GenerativeModel, Minibatch, Settings, Spa
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import JoinedNoise, Noise, NoNoise
 from al_dgm.objectives.bounds import importance_weighted_bound
+from al_dgm.objectives.densities import gaussian
+from al_dgm.objectives.latents import sample_gaussian
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,13 @@ class Inference:
 
 
 class DensityModel(GenerativeModel):
-    """p(x) = ∫ p(x, z_1, …, z_L) dz, with p(y | means of z) from a classifier of its own."""
+    """p(x) = ∫ p(x, z_1, …, z_L) dz, with p(y | means of z) from a classifier of its own.
+
+    A subclass whose generative model is p(x | z_1) p(z_1 | z_2) … p(z_L) keeps its networks in that order in
+    ``decoder``.
+    """
+
+    decoder: nn.ModuleList
 
     networks: ClassVar[tuple[str, ...]] = ("classifier", "encoder", "decoder")
 
@@ -58,6 +66,7 @@ class DensityModel(GenerativeModel):
                 f"hidden: expected as many sizes as there are latents, {len(sizes.latents)}, got {len(sizes.hidden)}"
             )
         self.sizes = sizes
+        self.layers = tuple(sizes.latents)
         self.importance_samples = sizes.importance_samples
         self._bayesian = bayesian
         self.classifier = MLP(
@@ -108,6 +117,20 @@ class DensityModel(GenerativeModel):
     def represent(self, x: Tensor, noise: Noise) -> Tensor:  # noqa: ARG002 - nothing is drawn
         """Means of every layer's latents, each given the means of the layers before it, side by side, [B, Z]."""
         return self.infer(x, NoNoise(), 1).means
+
+    def generate(self, noise: Noise, samples: int) -> Tensor:
+        """Parameters of p(x | z_1), with z_L ~ N(0, I) and z_l ~ p(z_l | z_{l+1}) from the top down; [S, outputs]."""
+        to_x, *priors = self.decoder
+        z = self.prior_sample(noise, samples, self.layers[-1])
+        for prior in reversed(priors):
+            z = sample_gaussian(*gaussian(prior(z, noise=noise)), noise)
+        output: Tensor = to_x(z, noise=noise)
+        return output
+
+    def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | z_1) at the mean of z_1, which is the first layer of `represent`; [B, outputs]."""
+        output: Tensor = self.decoder[0](self.represent(x, noise)[:, : self.layers[0]], noise=noise)
+        return output
 
     def log_predictive(self, x: Tensor, noise: Noise, samples: int) -> Tensor:  # noqa: ARG002 - nothing is averaged
         """log p(y | means of z), [B, C]."""

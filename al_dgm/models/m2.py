@@ -55,6 +55,7 @@ class M2(DeepGenerativeModel):
         enumeration: Enumeration = "exact",
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
+        self.latent = latent
         D, C = space.features, space.classes
         outputs = space.observation.outputs(D)
         check_networks(bayesian, ("classifier", "encoder", "decoder"))
@@ -90,5 +91,14 @@ class M2(DeepGenerativeModel):
 
     def represent(self, x: Tensor, noise: Noise) -> Tensor:
         """Mean of q(z | x, ŷ), [B, Z]."""
-        best = self.recognise(x, noise, 1).log_q[0].argmax(-1)
-        return gaussian(self.encoder(*self._inputs(x, Pairs.labelled(best, self.space.classes)), noise=noise))[0]
+        return self.encode(x, self.recognise(x, noise, 1).log_q[0].argmax(-1), noise)
+
+    def encode(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """Mean of q(z | x, y), [B, Z]."""
+        return gaussian(self.encoder(*self._inputs(x, Pairs.labelled(y, self.space.classes)), noise=noise))[0]
+
+    def decode(self, y: Tensor, z: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | y, z), [R, outputs]."""
+        label = self.space.network_label(Pairs.labelled(y, self.space.classes))
+        output: Tensor = self.decoder(label, z, noise=noise)
+        return output

@@ -1,7 +1,7 @@
 """Observation models p(x | ·): what a decoder's output means, chosen by the data set.
 
 Each has the same anatomy: ``outputs(features)`` is how many numbers the decoder gives, ``draw`` what the model is
-trained on, ``log_density`` its likelihood in nats summed over the features, ``mean`` the expected x.
+trained on, ``log_density`` its likelihood in nats summed over the features, ``mean`` the expected x, ``sample`` a draw.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from al_dgm.nn.noise import Noise
 from al_dgm.objectives import densities
+from al_dgm.objectives.latents import sample_gaussian
 
 
 class Observation(Protocol):
@@ -34,6 +35,10 @@ class Observation(Protocol):
         """E[x | parameters], [..., D]."""
         ...
 
+    def sample(self, parameters: Tensor, noise: Noise) -> Tensor:
+        """x ~ p(x | parameters), [..., D]."""
+        ...
+
 
 class Bernoulli:
     """Grey values in [0, 1] as probabilities: binarised anew in every step (dynamic binarisation)."""
@@ -53,6 +58,10 @@ class Bernoulli:
     def mean(self, parameters: Tensor) -> Tensor:
         """sigmoid(logits)."""
         return torch.sigmoid(parameters)
+
+    def sample(self, parameters: Tensor, noise: Noise) -> Tensor:
+        """x_d ~ Bernoulli(sigmoid(logit_d))."""
+        return self.draw(self.mean(parameters), noise)
 
 
 class Binomial:
@@ -77,6 +86,11 @@ class Binomial:
         """sigmoid(logits)."""
         return torch.sigmoid(parameters)
 
+    def sample(self, parameters: Tensor, noise: Noise) -> Tensor:
+        """trials x_d ~ Binomial(trials, sigmoid(logit_d))."""
+        uniform = noise.uniform(torch.Size([self.trials, *parameters.shape]))
+        return (uniform < torch.sigmoid(parameters)).to(parameters.dtype).mean(0)
+
 
 class Gaussian:
     """Real values, standardised by the data preparation; mean and log-variance per feature."""
@@ -96,6 +110,10 @@ class Gaussian:
     def mean(self, parameters: Tensor) -> Tensor:
         """The mean."""
         return densities.gaussian(parameters)[0]
+
+    def sample(self, parameters: Tensor, noise: Noise) -> Tensor:
+        """N(mean, variance)."""
+        return sample_gaussian(*densities.gaussian(parameters), noise)
 
 
 def make_observation(kind: str, trials: int = 1) -> Observation:

@@ -16,6 +16,8 @@ from al_dgm.models.auxiliary import AuxiliaryModel
 from al_dgm.models.base import Enumeration, Prediction, Space
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Label, OfExamples
+from al_dgm.objectives.densities import gaussian
+from al_dgm.objectives.latents import sample_gaussian
 
 
 class SDGM(AuxiliaryModel):
@@ -48,7 +50,7 @@ class SDGM(AuxiliaryModel):
         C = space.classes
         self.build((hidden, latent, auxiliary), ([C, latent], [auxiliary, C, latent]), bayesian)
 
-    def generate(
+    def conditionals(
         self,
         of_x: OfExamples,  # noqa: ARG002
         of_a: OfExamples,
@@ -58,3 +60,16 @@ class SDGM(AuxiliaryModel):
     ) -> tuple[Tensor, Tensor]:
         """Parameters of p(a | y, z), [S, R, 2A], and of p(x | a, y, z)."""
         return self.auxiliary_decoder(label, z, noise=noise), self.decoder(of_a, label, z, noise=noise)
+
+    def decode(self, y: Tensor, z: Tensor, noise: Noise, a: Tensor | None = None) -> Tensor:
+        """Parameters of p(x | a, y, z), with a ~ p(a | y, z) unless it is given, [R, A]; [R, outputs]."""
+        label = self.label(y)
+        if a is None:
+            a = sample_gaussian(*gaussian(self.auxiliary_decoder(label, z, noise=noise)), noise)
+        output: Tensor = self.decoder(a, label, z, noise=noise)
+        return output
+
+    def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | a, ŷ, z) at the most probable class and the means of q(a | x) and q(z | a, x, ŷ)."""
+        a, y = self.infer(x, noise)
+        return self.decode(y, self.encode(x, y, noise, a), noise, a)

@@ -74,6 +74,13 @@ def condition(covariance: Tensor, of: slice, on: slice) -> tuple[Tensor, Tensor]
     return gain, remaining.diag()
 
 
+def assert_draws_have(x: Tensor, mean: Tensor, covariance: Tensor) -> None:
+    """Draws [N, D]: each mean and each covariance is the expected one within five of its own standard errors."""
+    assert_mean_is(x, mean, dim=0)
+    centred = x - mean
+    assert_mean_is(centred[:, :, None] * centred[:, None, :], covariance, dim=0)
+
+
 def assert_mean_is(samples: Tensor, expected: Tensor, dim: int) -> None:
     """The mean over ``dim`` is ``expected`` within five of its own standard errors."""
     error = samples.std(dim) / math.sqrt(samples.shape[dim])

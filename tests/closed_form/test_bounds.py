@@ -22,6 +22,7 @@ from linear_gaussian import (
     C,
     D,
     Z,
+    assert_draws_have,
     assert_mean_is,
     condition,
     exact_poster_model,
@@ -155,6 +156,20 @@ def log_weights(model: DeepGenerativeModel, x: Tensor, samples: int) -> Tensor:
     """log p(x, y, ·) − log q(· | x, y) for every class, [S, B, C]."""
     per_class = [model.log_weights(x, torch.full((len(x),), c), noise(c), samples) for c in range(C)]
     return torch.stack(per_class, dim=-1)
+
+
+@pytest.mark.parametrize("given", [0, 2, None])
+def test_what_is_generated_is_distributed_as_the_model_says(case, given):
+    """p(x | y), or their mixture where no class is given: its covariance is theirs and that of their means."""
+    observation, source = case.model.space.observation, noise(5)
+    y = None if given is None else torch.full((20_000,), given)
+    with torch.no_grad():
+        x = observation.sample(case.model.generate(source, 20_000, y), source)
+    means, covariance = case.p_x_given_y.mean, case.p_x_given_y.covariance_matrix[0]
+    if given is None:
+        assert_draws_have(x, means.mean(0), covariance + means.T.cov(correction=0))
+    else:
+        assert_draws_have(x, means[given], covariance)
 
 
 def test_log_weights_at_the_exact_posterior_are_the_evidence_draw_by_draw(case, x):

@@ -5,6 +5,7 @@ import math
 import pytest
 import scipy.stats
 import torch
+from linear_gaussian import assert_mean_is
 from torch import distributions as dist
 
 from al_dgm.models.observation import make_observation
@@ -128,6 +129,19 @@ def test_observation_means_are_means_of_their_densities(draws, kind, outputs):
         (weights * x).sum() / weights.sum(), observation.mean(parameters)[0, 0], rtol=0, atol=1e-6
     )
     assert weights.sum() * (1 if trials else 24 / 20_000) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "binomial", "gaussian"])
+def test_observations_are_drawn_from_their_densities(draws, kind):
+    """Mean and variance within five standard errors, each element on its own; counts are whole."""
+    observation, trials = make_observation(kind, 16), 16 if kind == "binomial" else 1
+    parameters = draws(1, observation.outputs(D)).expand(20_000, -1)
+    x = observation.sample(parameters, BatchNoise(generator(0)))
+    mean = observation.mean(parameters[:1])
+    assert_mean_is(x, mean[0], dim=0)
+    variance = parameters[:1, D:].exp() if kind == "gaussian" else mean * (1 - mean) / trials
+    assert_mean_is((x - mean).square(), variance[0], dim=0)
+    assert kind == "gaussian" or (trials * x == (trials * x).round()).all()
 
 
 def test_bernoulli_data_are_binarised_anew_with_the_grey_value_as_probability():

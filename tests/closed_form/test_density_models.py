@@ -9,7 +9,18 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from linear_gaussian import AUXILIARY_NOISE, NOISE, SPACE, D, Z, assert_mean_is, condition, eye, set_network
+from linear_gaussian import (
+    AUXILIARY_NOISE,
+    NOISE,
+    SPACE,
+    D,
+    Z,
+    assert_draws_have,
+    assert_mean_is,
+    condition,
+    eye,
+    set_network,
+)
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
@@ -158,6 +169,24 @@ def test_the_elbo_at_the_exact_posterior_is_the_evidence_in_expectation(model, h
     bounds = model.infer(x, noise(), 6000).bound
     assert bounds.std(0).min() > 0.1
     assert_mean_is(bounds, hierarchy.p_x().log_prob(x), dim=0)
+
+
+def test_what_is_generated_is_distributed_as_the_model_says(model, hierarchy):
+    """Mean and covariance of p(x), all layers of latents marginalised."""
+    source = noise(5)
+    with torch.no_grad():
+        x = SPACE.observation.sample(model.generate(source, 20_000), source)
+    assert_draws_have(x, hierarchy.p_x().mean, hierarchy.p_x().covariance_matrix)
+
+
+def test_reconstructions_are_at_the_posterior_mean(model, hierarchy, x):
+    """E[x' | z_1 = E[z_1 | x]] = U E[z_1 | x] + b, with variance s²."""
+    gain, _ = condition(hierarchy.covariance, Z1, X)
+    z1, _, mean = hierarchy.means
+    expected = ((x - mean) @ gain.T + z1) @ hierarchy.U.T + hierarchy.b
+    found = model.reconstruct(x, noise())
+    torch.testing.assert_close(SPACE.observation.mean(found), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[:, D:].exp(), torch.full((B, D), NOISE).double(), atol=1e-6, rtol=0)
 
 
 def test_latent_means_are_those_of_the_layer_below_at_its_mean(model, hierarchy, x):

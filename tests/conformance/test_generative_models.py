@@ -9,6 +9,7 @@ from small_models import (
     SMALL_HIERARCHY,
     UNSUPERVISED,
     B,
+    D,
     S,
     data,
     every_generative,
@@ -83,6 +84,31 @@ def model_data(name, kind):
     """x as the model observes it."""
     x = data(kind)
     return (x > 0.5).float() if kind == "bernoulli" else x
+
+
+@every_generative
+@every_kind
+def test_what_is_generated_and_reconstructed_describes_x(name, kind):
+    """As many parameters as p(x | ·) has, whose means x could be; the same noise gives the same."""
+    model, x = spec(name, kind).build(0), data(kind)
+    observation = model.space.observation
+    with mean_weights(model), torch.no_grad():
+        generated, again, other = (model.generate(noise(seed), S) for seed in (0, 0, 1))
+        reconstructed = model.reconstruct(x, noise())
+    assert generated.shape == (S, observation.outputs(D))
+    assert reconstructed.shape == (B, observation.outputs(D))
+    assert torch.equal(generated, again)
+    assert not torch.allclose(generated, other)
+    for means in (observation.mean(generated), observation.mean(reconstructed)):
+        assert means.isfinite().all()
+        assert kind == "gaussian" or (0 <= means.min() <= means.max() <= 1)
+
+
+@every_generative
+def test_every_latent_unit_belongs_to_a_layer(name):
+    model = spec(name).build(0)
+    means = model.represent(data(), noise())
+    assert sum(model.layers or means.shape[1:]) == means.shape[1]
 
 
 @every_unsupervised

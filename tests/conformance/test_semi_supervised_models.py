@@ -3,7 +3,7 @@
 import math
 
 import torch
-from small_models import B, C, NoNoise, S, data, every_kind, every_semi_supervised, minibatch, noise, spec
+from small_models import B, C, D, NoNoise, S, data, every_kind, every_semi_supervised, minibatch, noise, spec
 from torch.nn import functional as F
 
 from al_dgm.models.base import Settings, Tempering
@@ -22,6 +22,42 @@ def test_bounds_have_the_documented_shapes(name, kind):
     assert model.recognise(x, noise(), S).log_q.shape == terms.log_q.shape
     assert model.log_weights(x, torch.zeros(B, dtype=torch.int64), noise(), S).shape == (S, B)
     assert model.elbo(x, noise(), S).shape == (B,)
+
+
+@every_semi_supervised
+@every_kind
+def test_one_latent_is_decoded_as_any_class(name, kind):
+    """Equal noise stands for equal z, so that classes differ by y alone."""
+    model = spec(name, kind).build(0)
+    with mean_weights(model), torch.no_grad():
+        as_class = torch.stack([model.generate(noise(), S, torch.full((S,), c)) for c in range(C)])
+        decoded = model.decode(torch.ones(S).long(), noise().normal((S, model.latent)), NoNoise())
+    assert decoded.shape == as_class[1].shape == (S, model.space.observation.outputs(D))
+    if model.decodes_class:
+        assert not torch.allclose(as_class[0], as_class[1])
+    if not hasattr(model, "auxiliary"):  # drawn between z and x
+        torch.testing.assert_close(decoded, as_class[1])
+
+
+@every_semi_supervised
+def test_latent_means_are_those_of_the_most_probable_class(name):
+    model, x = spec(name).build(0), data()
+    with mean_weights(model), torch.no_grad():
+        best = model.log_classifier(x, NoNoise(), 1).argmax(-1)
+        torch.testing.assert_close(model.encode(x, best, noise()), model.represent(x, noise()))
+        assert not torch.allclose(model.encode(x, (best + 1) % C, noise()), model.represent(x, noise()))
+
+
+@every_semi_supervised
+def test_classes_are_generated_as_often_as_the_prior_says(name, monkeypatch):
+    """Each of C within five standard errors of p(y), here not uniform."""
+    model, count, seen = spec(name).build(0), 3000, []
+    model.log_prior.copy_(torch.tensor([0.6, 0.3, 0.1]).log())
+    monkeypatch.setattr(model, "decode", lambda y, z, _: seen.append(y))
+    model.generate(noise(), count)
+    share = torch.bincount(seen[0], minlength=C) / count
+    p = model.log_prior.exp()
+    assert ((share - p).abs() <= 5 * (p * (1 - p) / count).sqrt()).all()
 
 
 @every_semi_supervised
