@@ -43,7 +43,7 @@ class Weighting:
         n = labelled + unlabelled
         if kind == "sum":
             return cls(labelled / n, unlabelled / n, classification_weight, n)
-        return cls(1.0, 1.0, classification_weight * n / labelled, n)
+        return cls(1.0, 1.0, classification_weight * n / max(labelled, 1), n)
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Phase:
     latents: Factor = 1.0
     weights: Factor = 1.0
     responsibility: Factor = 1.0
+
+
+def mean_of(values: Tensor) -> Tensor:
+    """Mean over a set's examples; 0 of an empty one, so that its networks still take part, as workers require."""
+    return values.mean() if len(values) else values.sum()
 
 
 def own(values: Tensor) -> Tensor:
@@ -89,14 +94,15 @@ class Objective(nn.Module):
         """The objective in nats per example, a scalar, and its terms' means for the record."""
         radius = self.recipe.adversarial_radius if self.recipe.adversarial_weight else 0.0
         terms = self.model.terms(batch, Settings(phase.latents, phase.responsibility, radius))
-        record = {name: values.mean() for name, values in terms.items() if name != "q"}
+        record = {name: mean_of(values) for name, values in terms.items() if name != "q"}
         if "q" in terms and self.recipe.balance_weight:
             record["imbalance"] = self._imbalance(terms["q"])
         kl = kl_of_weights(self.model)
         if kl:
             record["kl_weights"] = torch.stack(list(kl.values())).sum() / self.weighting.examples
         loss = self._weighted(record, phase)
-        return loss, {"objective": loss.detach(), **{name: value.detach() for name, value in record.items()}}
+        shown = [name for name in record if name not in terms or len(terms[name])]
+        return loss, {"objective": loss.detach(), **{name: record[name].detach() for name in shown}}
 
     def _weighted(self, record: dict[str, Tensor], phase: Phase) -> Tensor:
         """Σ factor · term, over the terms that there are."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,24 +11,21 @@ import torch
 from torch import Tensor
 
 from al_dgm.acquisition import SCORES, SELECTORS, Evidence, Needs, select
-from al_dgm.config import AcquisitionParams, Choice, ComputeParams, Params
-from al_dgm.data.prepared import DatasetInfo, Pool, load_holdout, load_info, load_pool
+from al_dgm.config import AcquisitionParams, Choice, Params
+from al_dgm.data.prepared import DatasetInfo, Pool, load_info, load_pool
 from al_dgm.errors import ConfigError, DataError, UnknownClassError
-from al_dgm.files import write_atomically
 from al_dgm.labelling.ledger import answered, consensus, describe_unknown, read_ledger
 from al_dgm.labelling.query import make_query, write_query
 from al_dgm.learning.device import set_up_torch
-from al_dgm.learning.evaluate import evaluate
-from al_dgm.learning.fit import TrainingData, explained
+from al_dgm.learning.fit import TrainingData
 from al_dgm.learning.job import ModelSpec, TrainingJob
 from al_dgm.learning.layout import Layout
-from al_dgm.learning.model_files import load_model, save_model
+from al_dgm.learning.model_files import load_model
 from al_dgm.learning.predict import Predictor
+from al_dgm.learning.training import Train, Training, train_and_measure, write_json
 from al_dgm.models import MODELS, GenerativeModel, Model
 from al_dgm.registry import build, lookup
 from al_dgm.seeding import integer_seed, rng
-
-Train = Callable[[TrainingJob, ComputeParams, str, Path], tuple[Model, list[dict[str, float]]]]
 
 
 def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
@@ -44,31 +37,24 @@ def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
         k: round, from 1.
         train: runs the job (`al_dgm.distributed.train.train`).
     """
-    began = time.monotonic()
-    info = load_info(layout.prepared)
-    job = _job(params, layout, k, info)
-    # A checkpoint is taken up by the same job only, and not by the same one of a loop that runs beside this.
-    key = f"train-{params.fingerprint()}-{k}-{job.digest()}"
-    fit_began = time.monotonic()
-    model, history = train(job, params.compute, key, layout.checkpoints)
-    fit_seconds = time.monotonic() - fit_began
-    folder = layout.round(k)
-    save_model(folder / "model", job.spec, model)
-    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
-    holdout = load_holdout(layout.prepared, info)
-    n = sum(explained(model, job.data, job.recipe))
-    model.to(set_up_torch(params.compute))
-    measured = evaluate(model, holdout, info, predictor(params, k, "measuring on the holdout"), n)
-    about = {"round": k, "labels": len(job.data.y), "model": job.spec.name, "steps": int(history[-1]["step"])}
-    measured.write(folder, about)
-    seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}
-    _write_json(folder / "timings.json", {**seconds, "total_seconds": time.monotonic() - began})
-    shutil.rmtree(layout.checkpoints / key, ignore_errors=True)  # only now is nothing lost without it
+    began, info, folder = time.monotonic(), load_info(layout.prepared), layout.round(k)
+    training = Training(
+        job=_job(params, layout, k, info),
+        name=f"train-{params.fingerprint()}-{k}",
+        predictor=predictor(params, k, "measuring on the holdout"),
+        model=folder / "model",
+        rest=folder,
+        about={"round": k},
+        began=began,
+    )
+    train_and_measure(training, params.compute, layout, info, train)
 
 
 def _job(params: Params, layout: Layout, k: int, info: DatasetInfo) -> TrainingJob:
     """Round ``k``'s fit: on the labels that the ledger of the round before has, and on the rest of the pool."""
     labels = consensus(read_ledger(layout.round(k - 1) / "labels.parquet"))
+    if labels.empty:
+        raise DataError("ledger: expected at least one label to train on, got none")
     return TrainingJob(
         spec=model_spec(params.model, info),
         data=training_data(load_pool(layout.prepared), labels, info.classes),
@@ -97,7 +83,7 @@ def acquire_round(params: Params, layout: Layout, k: int) -> None:
     score_seconds = time.monotonic() - score_began
     write_query(layout.round(k) / "query.parquet", make_query(k, version, params.acquisition.name, names, values))
     seconds = time.monotonic() - began
-    _write_json(
+    write_json(
         layout.round(k) / "acquire.json",
         {"score_seconds": score_seconds, "total_seconds": seconds, "candidates": len(candidates)},
     )
@@ -159,7 +145,7 @@ def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> Trai
     """The labelled examples in the pool's order, and the rest of the pool unlabelled.
 
     Raises:
-        DataError: the ledger names an example that is not in the pool, or there is no label at all.
+        DataError: the ledger names an example that is not in the pool.
         UnknownClassError: a label is not one of ``classes``.
     """
     position = {str(name): i for i, name in enumerate(pool.ids)}
@@ -168,16 +154,14 @@ def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> Trai
         raise DataError(
             f"ledger: expected examples of the pool, got '{unknown[0]}' and {len(unknown) - 1} more not in it"
         )
-    if labels.empty:
-        raise DataError("ledger: expected at least one label to train on, got none")
     index = {name: c for c, name in enumerate(classes)}
     if strange := sorted(set(labels) - set(index)):
         raise UnknownClassError(f"ledger: expected one of the classes, {describe_unknown(strange[0], classes)}")
     rows = sorted((position[str(name)], index[label]) for name, label in labels.items())
-    labelled, y = np.array(rows).T
+    labelled, y = np.array(rows, dtype=np.int64).reshape(-1, 2).T
     rest = np.setdiff1d(np.arange(len(pool.ids)), labelled)
     x = torch.from_numpy(pool.x)
-    return TrainingData(x[labelled], torch.from_numpy(y.astype(np.int64)), x[rest])
+    return TrainingData(x[labelled], torch.from_numpy(y), x[rest])
 
 
 def _candidates(pool: Pool, done: set[str], params: AcquisitionParams, stream: np.random.Generator) -> np.ndarray:
@@ -199,7 +183,3 @@ def predictor(params: Params, k: int, label: str) -> Predictor:
     """How round ``k`` predicts; measuring and scoring share their random numbers."""
     seed, batch = integer_seed(params.seed, "prediction", k), params.compute.prediction_batch
     return Predictor(params.prediction, seed, batch, label)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())

@@ -58,6 +58,8 @@ class BDGM(DeepGenerativeModel):
         enumeration: the classes that y is summed over; see `DeepGenerativeModel`.
     """
 
+    decodes_class = False
+
     def __init__(
         self,
         space: Space,
@@ -70,7 +72,7 @@ class BDGM(DeepGenerativeModel):
         enumeration: Enumeration = "exact",
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
-        self.sweeps = sweeps
+        self.latent, self.sweeps = latent, sweeps
         D, C = space.features, space.classes
         check_networks(bayesian, ("classifier", "encoder", "decoder", "predictor"))
 
@@ -110,8 +112,16 @@ class BDGM(DeepGenerativeModel):
 
     def represent(self, x: Tensor, noise: Noise) -> Tensor:
         """Mean of q(z | x, ŷ), [B, Z]."""
-        best = self.recognise(x, noise, 1).log_q[0].argmax(-1)
-        return gaussian(self.encoder(*self._inputs(x, Pairs.labelled(best, self.space.classes)), noise=noise))[0]
+        return self.encode(x, self.recognise(x, noise, 1).log_q[0].argmax(-1), noise)
+
+    def encode(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """Mean of q(z | x, y), [B, Z]."""
+        return gaussian(self.encoder(*self._inputs(x, Pairs.labelled(y, self.space.classes)), noise=noise))[0]
+
+    def decode(self, y: Tensor, z: Tensor, noise: Noise) -> Tensor:  # noqa: ARG002 - x does not depend on y given z
+        """Parameters of p(x | z), [R, outputs]."""
+        output: Tensor = self.decoder(z, noise=noise)
+        return output
 
     def log_predictive(self, x: Tensor, noise: Noise, samples: int, *groundwork: Tensor) -> Tensor:
         """log p(y | x, W), [B, C], by the way that ``prediction`` names.

@@ -32,7 +32,7 @@ from al_dgm.models.base import (
 from al_dgm.models.vae import VAE
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import Noise, NoNoise
-from al_dgm.nn.pairs import OfExamples, Pairs
+from al_dgm.nn.pairs import Label, OfExamples, Pairs
 from al_dgm.objectives.densities import gaussian, normal_log_density, standard_normal_log_density
 from al_dgm.objectives.latents import latent_kl, sample_gaussian
 
@@ -78,7 +78,7 @@ class M1M2(DeepGenerativeModel):
             raise ConfigError(f"features: expected at most m1_latent, {m1_latent}, got {features}")
         check_networks(bayesian, ("classifier", "encoder", "decoder"))
         C = space.classes
-        self.m1_share = m1_share
+        self.latent, self.m1_share = latent, m1_share
         self.m1 = VAE(space, [m1_hidden], [m1_latent], depth=2, bayesian="none")
         self.register_buffer("active", torch.arange(features))
         self.classifier = MLP([features], hidden, C, bayesian=is_bayesian("classifier", bayesian))
@@ -131,8 +131,21 @@ class M1M2(DeepGenerativeModel):
         return tempering.likelihood * likelihood + self.log_prior_of(pairs) - tempering.latents * kl
 
     def represent(self, x: Tensor, noise: Noise) -> Tensor:
-        """Mean of q(z₁ | x), [B, Z₁]."""
-        return self.m1.represent(x, noise)
+        """Mean of q(z₂ | ŷ, z₁) at the mean of q(z₁ | x), [B, Z]."""
+        best = self.classifier(self._features(self.m1.represent(x, noise)), noise=noise).argmax(-1)
+        return self.encode(x, best, noise)
+
+    def encode(self, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """Mean of q(z₂ | y, z₁) at the mean of q(z₁ | x), [B, Z]."""
+        features = self._features(self.m1.represent(x, noise))
+        return gaussian(self.encoder(features, self._label(y), noise=noise))[0]
+
+    def decode(self, y: Tensor, z: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | z₁) with z₁ drawn from p(z₁ | y, z₂), or from its prior where M2 does not model it."""
+        features = sample_gaussian(*gaussian(self.decoder(self._label(y), z, noise=noise)), noise)
+        z_1 = self.prior_sample(noise, len(y), self.m1.layers[0]).index_copy(-1, self.active, features)
+        output: Tensor = self.m1.decoder[0](z_1, noise=noise)
+        return output
 
     def adversarial(self, x: Tensor, noise: Noise, radius: float) -> Tensor:
         """KL(q(y|z₁) ‖ q(y|z₁ + r)) at the worst r of length ``radius``, [B]: where z₁ is close, x is alike."""
@@ -140,13 +153,18 @@ class M1M2(DeepGenerativeModel):
         def classify(z_1: Tensor, noise: Noise, _: int) -> Tensor:
             return F.log_softmax(self.classifier(z_1, noise=noise), dim=-1)
 
-        return adversarial_divergence(self, classify, self._features(self.represent(x, noise)).detach(), noise, radius)
+        return adversarial_divergence(
+            self, classify, self._features(self.m1.represent(x, noise)).detach(), noise, radius
+        )
 
     def train(self, mode: bool = True) -> M1M2:  # noqa: FBT001, FBT002 - torch's own signature
         """M1 is trained by itself; here it only ever predicts."""
         super().train(mode)
         self.m1.eval()
         return self
+
+    def _label(self, y: Tensor) -> Label:
+        return self.space.network_label(Pairs.labelled(y, self.space.classes))
 
     def _features(self, z_1: Tensor) -> Tensor:
         return z_1.index_select(-1, self.active)

@@ -87,8 +87,8 @@ def assert_mean_is(samples: Tensor, expected: Tensor, dim: int) -> None:
     assert ((samples.mean(dim) - expected).abs() <= 5 * error + 1e-9).all()
 
 
-def exact_poster_model() -> tuple[BDGM, MultivariateNormal, Callable[[Tensor], Tensor]]:
-    """BDGM with exact inference networks, p(x), and log p(y | x) [B, C], which does not depend on z."""
+def exact_poster_model() -> tuple[BDGM, MultivariateNormal, Tensor, Callable[[Tensor], Tensor]]:
+    """BDGM with exact inference networks, p(x), cov(z, x), and log p(y | x) [B, C], which does not depend on z."""
     torch.manual_seed(2)
     model = BDGM(SPACE, hidden=[], latent=Z, bayesian="none", likelihood_weight=1.0).double()
     U = torch.linalg.qr(torch.randn(D, Z).double())[0] * torch.tensor([1.5, 0.7])  # orthogonal: diagonal posterior
@@ -102,4 +102,4 @@ def exact_poster_model() -> tuple[BDGM, MultivariateNormal, Callable[[Tensor], T
     set_network(model.encoder, [("x", gain), ("y", torch.zeros(Z, C).double())], -gain @ b, variance)
     set_network(model.predictor, [("x", R), ("z", torch.zeros(C, Z).double())], r, None)
     set_network(model.classifier, [("x", R)], r, None)
-    return model, MultivariateNormal(b, covariance[x, x]), lambda x: (x @ R.T + r).log_softmax(-1)
+    return model, MultivariateNormal(b, covariance[x, x]), covariance, lambda x: (x @ R.T + r).log_softmax(-1)

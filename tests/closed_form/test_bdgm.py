@@ -40,7 +40,7 @@ def noise(seed: int = 0) -> BatchNoise:
 @pytest.mark.parametrize("kind", [BatchNoise, CommonNoise])
 def test_importance_weights_at_the_exact_posterior_are_the_evidence_draw_by_draw(x, kind):
     """w_s = p(x) for every single draw, so that S draws are worth S."""
-    model, p_x, _ = exact_poster_model()
+    model, p_x, *_ = exact_poster_model()
     z, log_weights = model.posterior_draws(x, kind(generator(0)), S)
     assert z.shape == (S, B, Z)
     torch.testing.assert_close(log_weights, p_x.log_prob(x).expand(S, B), atol=1e-6, rtol=0)
@@ -51,14 +51,14 @@ def test_importance_weights_at_the_exact_posterior_are_the_evidence_draw_by_draw
 @pytest.mark.parametrize("prediction", ["importance", "gibbs", "classifier"])
 def test_every_way_predicts_exactly_where_the_label_does_not_depend_on_the_latents(x, prediction):
     """And where q(y|x) is p(y|x), as here: whatever is drawn."""
-    model, _, log_p = exact_poster_model()
+    model, _, _, log_p = exact_poster_model()
     model.prediction = prediction
     torch.testing.assert_close(model.log_predictive(x, noise(), S), log_p(x), atol=1e-6, rtol=0)
 
 
 def test_a_proposal_from_the_exact_posterior_is_always_accepted(x):
     """The Metropolis-Hastings ratio is 1: no term of target or proposal is missing."""
-    model, _, _ = exact_poster_model()
+    model, *_ = exact_poster_model()
 
     def evaluate(z: Tensor) -> State:
         return State(z, model._log_joint(x, z, noise()), model._log_label(x, z, noise()))
@@ -70,7 +70,7 @@ def test_a_proposal_from_the_exact_posterior_is_always_accepted(x):
 
 def shifted(shift: float) -> tuple[BDGM, dist.MultivariateNormal]:
     """The exact model with the encoder's means off by ``shift`` posterior standard deviations in every dimension."""
-    model, p_x, _ = exact_poster_model()
+    model, p_x, *_ = exact_poster_model()
     bias = model.encoder.layers[0].bias
     with torch.no_grad():
         bias[:Z] += shift * (0.5 * bias[Z:]).exp()

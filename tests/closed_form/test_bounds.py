@@ -51,6 +51,8 @@ class Case:
 
     model: DeepGenerativeModel
     evidence: Callable[[Tensor], Tensor]
+    generated: MultivariateNormal  # x as each class, batch of C
+    covariance: Tensor  # of z, (a,) x given y
 
 
 def given_class(p_x_given_y: MultivariateNormal) -> Callable[[Tensor], Tensor]:
@@ -79,7 +81,8 @@ def exact_m2() -> Case:
     set_network(model.encoder, [("x", gain), ("y", -gain @ V)], -gain @ b, variance)
     means = (V + b[:, None]).T
     set_classifier(model.classifier, means, covariance[x, x], 0)
-    return Case(model, given_class(MultivariateNormal(means, covariance[x, x])))
+    p_x_given_y = MultivariateNormal(means, covariance[x, x])
+    return Case(model, given_class(p_x_given_y), p_x_given_y, covariance)
 
 
 def exact_auxiliary(kind: type[AuxiliaryModel]) -> Case:
@@ -114,7 +117,8 @@ def exact_auxiliary(kind: type[AuxiliaryModel]) -> Case:
     set_network(model.decoder, seen, b, torch.full((D,), NOISE, dtype=torch.float64))
     means = (V + b[:, None]).T
     set_classifier(model.classifier, means, covariance[x, x], Z)
-    return Case(model, given_class(MultivariateNormal(means, covariance[x, x])))
+    p_x_given_y = MultivariateNormal(means, covariance[x, x])
+    return Case(model, given_class(p_x_given_y), p_x_given_y, covariance)
 
 
 def exact_adgm() -> Case:
@@ -126,8 +130,10 @@ def exact_sdgm() -> Case:
 
 
 def exact_bdgm() -> Case:
-    model, p_x, label = exact_poster_model()
-    return Case(model, lambda x: p_x.log_prob(x)[:, None] + label(x))
+    """x does not depend on y, which is read off it."""
+    model, p_x, covariance, label = exact_poster_model()
+    as_any_class = MultivariateNormal(p_x.mean.expand(C, D), p_x.covariance_matrix)
+    return Case(model, lambda x: p_x.log_prob(x)[:, None] + label(x), as_any_class, covariance)
 
 
 @pytest.fixture(
@@ -165,11 +171,19 @@ def test_what_is_generated_is_distributed_as_the_model_says(case, given):
     y = None if given is None else torch.full((20_000,), given)
     with torch.no_grad():
         x = observation.sample(case.model.generate(source, 20_000, y), source)
-    means, covariance = case.p_x_given_y.mean, case.p_x_given_y.covariance_matrix[0]
+    means, covariance = case.generated.mean, case.generated.covariance_matrix[0]
     if given is None:
         assert_draws_have(x, means.mean(0), covariance + means.T.cov(correction=0))
     else:
         assert_draws_have(x, means[given], covariance)
+
+
+def test_the_encoding_is_the_mean_of_the_posterior(case, x):
+    """E[z | x, y] for any class, a marginalised: linear in a, so that the mean of a may stand for a."""
+    z, of_x, y = slice(0, Z), slice(-D, None), torch.arange(B) % C
+    gain = case.covariance[z, of_x] @ torch.linalg.inv(case.covariance[of_x, of_x])
+    expected = (x - case.generated.mean[y]) @ gain.T
+    torch.testing.assert_close(case.model.encode(x, y, noise()), expected, atol=1e-6, rtol=0)
 
 
 def test_log_weights_at_the_exact_posterior_are_the_evidence_draw_by_draw(case, x):

@@ -82,7 +82,7 @@ def test_the_most_variable_latents_become_the_features(x):
         last.weight[:, :FEATURES] *= scale
     many = 2 * torch.randn(3000, D, generator=generator(8)).double()
     model.build_on(many)
-    means = model.represent(many, BatchNoise(generator(0)))
+    means = model.m1.represent(many, BatchNoise(generator(0)))
     assert model.active.tolist() == sorted(means.var(0).argsort(descending=True)[:2].tolist()) == [1, 2]
     assert not any(parameter.requires_grad for parameter in model.m1.parameters())
     assert not model.train().m1.training

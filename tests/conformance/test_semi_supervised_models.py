@@ -35,7 +35,7 @@ def test_one_latent_is_decoded_as_any_class(name, kind):
     assert decoded.shape == as_class[1].shape == (S, model.space.observation.outputs(D))
     if model.decodes_class:
         assert not torch.allclose(as_class[0], as_class[1])
-    if not hasattr(model, "auxiliary"):  # drawn between z and x
+    if name not in {"adgm", "sdgm", "m1m2"}:  # which draw what stands between z and x
         torch.testing.assert_close(decoded, as_class[1])
 
 

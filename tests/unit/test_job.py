@@ -11,7 +11,7 @@ from al_dgm.data.half_moons import half_moons
 from al_dgm.data.prepared import prepare
 from al_dgm.distributed import train as distributed
 from al_dgm.errors import ConfigError
-from al_dgm.learning import rounds
+from al_dgm.learning import rounds, training
 from al_dgm.learning.device import set_up_torch
 from al_dgm.learning.fit import TrainingData
 from al_dgm.learning.job import ModelSpec, TrainingJob
@@ -87,7 +87,7 @@ def test_a_checkpoint_is_kept_until_the_round_is_written_and_belongs_to_its_data
         return job.spec.build(0).eval(), [{"step": 1.0, "objective": 1.0}]
 
     with monkeypatch.context() as patch:
-        patch.setattr(rounds, "evaluate", lambda *_: 1 / 0)
+        patch.setattr(training, "evaluate", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             rounds.train_round(params, layout, 1, train)
     assert (layout.checkpoints / keys[0]).is_dir()

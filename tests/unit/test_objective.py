@@ -93,6 +93,19 @@ def test_the_factors_are_those_of_the_docstring():
 
 
 @pytest.mark.parametrize("weighting", ["sum", "mean"])
+def test_without_labels_the_unlabelled_bound_is_left(weighting):
+    """−Ū + KL(W)/N, and no term of labelled examples on record; as functions of the weights they are still there."""
+    model = Known()
+    loss, terms = value(model, minibatch(0, 6), n=(0, 80), weighting=weighting)
+    assert loss == pytest.approx(-U + kl(model) / 80)
+    assert set(terms) == {"objective", "unlabelled_bound", "kl_weights"}
+    logits = torch.zeros(0, 3, requires_grad=True)
+    model.terms = lambda *_: {"classification": logits.sum(-1)}
+    Objective(model, RECIPE, 0, 80)(minibatch(0, 6), Phase())[0].backward()
+    assert logits.grad is not None
+
+
+@pytest.mark.parametrize("weighting", ["sum", "mean"])
 @pytest.mark.parametrize("sizes", [(1, 1), (4, 6), (20, 64)])
 def test_neither_weight_nor_divergence_depends_on_the_minibatch(weighting, sizes):
     """The CE factor knows N and N_l, not the batches; KL(W) is divided by N, not by a batch."""

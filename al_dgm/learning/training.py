@@ -1,0 +1,86 @@
+"""One fit, from its job to its files: what a round of the loop and a model trained alone have in common."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from al_dgm.config import ComputeParams
+from al_dgm.data.prepared import DatasetInfo, load_holdout
+from al_dgm.files import write_atomically
+from al_dgm.learning.device import set_up_torch
+from al_dgm.learning.evaluate import evaluate
+from al_dgm.learning.fit import explained
+from al_dgm.learning.job import TrainingJob
+from al_dgm.learning.layout import Layout
+from al_dgm.learning.model_files import save_model
+from al_dgm.learning.predict import Predictor
+from al_dgm.models import Model
+
+Train = Callable[[TrainingJob, ComputeParams, str, Path], tuple[Model, list[dict[str, float]]]]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One fit, and where what it gives is written.
+
+    Attributes:
+        job: what to train.
+        name: of the fit, for its checkpoints.
+        predictor: measures it on the holdout.
+        model: folder of the model.
+        rest: folder of ``history.csv``, ``metrics.json``, ``predictions.parquet`` and ``timings.json``.
+        about: what ``metrics.json`` says first.
+        began: when the work on it did, by the monotonic clock.
+    """
+
+    job: TrainingJob
+    name: str
+    predictor: Predictor
+    model: Path
+    rest: Path
+    about: Mapping[str, Any]
+    began: float
+
+
+def train_and_measure(
+    training: Training, compute: ComputeParams, layout: Layout, info: DatasetInfo, train: Train
+) -> dict[str, Any]:
+    """Train, measure on the holdout, and write both; returns the metrics by name.
+
+    Args:
+        training: what, and where to.
+        compute: the ``compute`` section of params.yaml.
+        layout: where the data and the checkpoints lie.
+        info: of the prepared data.
+        train: runs the job (`al_dgm.distributed.train.train`).
+    """
+    job, rest = training.job, training.rest
+    # A checkpoint is taken up by the same job only, and not by the same one of a loop that runs beside this.
+    key = f"{training.name}-{job.digest()}"
+    fit_began = time.monotonic()
+    model, history = train(job, compute, key, layout.checkpoints)
+    fit_seconds = time.monotonic() - fit_began
+    save_model(training.model, job.spec, model)
+    pd.DataFrame(history).to_csv(rest / "history.csv", index=False)
+    n = sum(explained(model, job.data, job.recipe))
+    model.to(set_up_torch(compute))
+    measured = evaluate(model, load_holdout(layout.prepared, info), info, training.predictor, n)
+    sizes = {"labels": len(job.data.y), "model": job.spec.name, "steps": int(history[-1]["step"])}
+    measured.write(rest, {**training.about, **sizes})
+    seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}
+    write_json(rest / "timings.json", {**seconds, "total_seconds": time.monotonic() - training.began})
+    shutil.rmtree(layout.checkpoints / key, ignore_errors=True)  # only now is nothing lost without it
+    return dict(measured.values)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` as JSON, atomically."""
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
