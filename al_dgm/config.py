@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -266,9 +266,32 @@ def parse_params(content: Mapping[str, Any], source: str = "params") -> Params:
     return _checked(Params, content, source)
 
 
-def load_params(path: str | os.PathLike[str] = "params.yaml") -> Params:
-    """Checked parameters from a YAML file; raises as `parse_params` does."""
-    return parse_params(_read(Path(path)), str(path))
+def load_params(path: str | os.PathLike[str] = "params.yaml", changes: Iterable[str] = ()) -> Params:
+    """Checked parameters from a YAML file, after ``changes`` such as ``training.steps=500``; raises as `parse_params`.
+
+    A change that is no such thing is a ConfigError too.
+    """
+    content = _read(Path(path))
+    for change in changes:
+        _change(content, change)
+    return parse_params(content, str(path))
+
+
+def _change(content: dict[str, Any], change: str) -> None:
+    """Set one dotted key to a value in YAML; what is missing on the way is made, for the schema to refuse it."""
+    where, equals, text = change.partition("=")
+    *sections, key = where.strip().split(".")
+    if not (equals and all([*sections, key])):
+        raise ConfigError(f"--set: expected section.key=value, got '{change}'")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {where}: expected a value in YAML, got '{text}'") from None
+    for section in sections:
+        if not isinstance(content.get(section), dict):
+            content[section] = {}
+        content = content[section]
+    content[key] = value
 
 
 def load_rounds(path: str | os.PathLike[str] = "rounds.yaml") -> Rounds:

@@ -69,6 +69,48 @@ def fetch(
         print(path)
 
 
+Changes = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Another value than in params.yaml; any number of them.")
+]
+Saved = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a saved model, such as rounds/3/model.")]
+
+
+@app.command()
+def train(
+    labels: Annotated[str, typer.Option(help="Known labels: a number of each class alike, all, none, or a ledger.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
+    start: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Start from these weights.")] = None,
+    changes: Changes = [],  # noqa: B006 - never mutated
+) -> None:
+    """Train one model, without the loop.
+
+    The model of params.yaml on the prepared data. A killed training goes on where it was when asked for again.
+
+    Example: al-dgm train --labels 100 --out models/m2 --set training.steps=5000
+    """
+    from al_dgm.cli.alone import train_and_describe
+
+    print(train_and_describe(labels, out, start, changes))
+
+
+@app.command()
+def evaluate(
+    folder: Saved,
+    samples: Annotated[int, typer.Option("--importance-samples", min=1, help="Of the bound on log p(x).")] = 100,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write the numbers to as well.")] = None,
+) -> None:
+    """Measure a saved model on the holdout.
+
+    Accuracy, negative log-likelihood and calibration; for a model of x its ELBO and its importance-weighted bound, of
+    Bernoulli data that is binarised once, by a fixed seed. ± is the standard error over the examples.
+
+    Example: al-dgm evaluate models/vae --importance-samples 5000
+    """
+    from al_dgm.cli.alone import evaluate_and_describe
+
+    print(evaluate_and_describe(folder, samples, out))
+
+
 @app.command()
 def status() -> None:
     """Show how far the loop is and who is waited for.

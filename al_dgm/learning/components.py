@@ -28,13 +28,22 @@ def check_components(params: Params, info: DatasetInfo) -> None:
         ConfigError: a name or an option is unknown or wrong, or two choices do not go together.
     """
     _check_blocks(params.data, DATASETS, "data")
-    _check_blocks(params.model, MODELS, "model")
+    model = checked_model(params, info)
     _check_blocks(params.acquisition.selector, SELECTORS, "acquisition.selector")
     _check_blocks(params.labels, LABEL_SOURCES, "labels")
     source = build_source(params.labels, truth=dict, classes=info.classes, seed=params.seed, root=Path())
     check_source(params.labels.name, source, info)
-    model = model_spec(params.model, info).build(seed=0)
     _check_acquisition(params, model, info)
+
+
+def checked_model(params: Params, info: DatasetInfo) -> Model:
+    """The model that is named, as it starts; the blocks of those it may be switched to are checked as well.
+
+    Raises:
+        ConfigError: a name or an option is unknown or wrong.
+    """
+    _check_blocks(params.model, MODELS, "model")
+    return model_spec(params.model, info).build(seed=0)
 
 
 def _check_acquisition(params: Params, model: Model, info: DatasetInfo) -> None:

@@ -52,20 +52,30 @@ def evaluate(model: Model, holdout: Holdout, info: DatasetInfo, predictor: Predi
     """
     began = time.monotonic()
     x = torch.from_numpy(holdout.x)
-    predicted = predictor.moments(model, x, len(info.classes)).mean_p.clamp_min(1e-300).log().numpy()
-    values: Values = {
-        "accuracy": metrics.accuracy(predicted, holdout.labels),
-        "nll": metrics.nll(predicted, holdout.labels),
-        "brier": metrics.brier(predicted, holdout.labels),
-        "ece": metrics.ece(predicted, holdout.labels),
-        "bound": None,
-    }
+    predicted = log_predictive(model, x, info, predictor)
+    values: Values = {**scores(predicted, holdout), "bound": None}
     if isinstance(model, GenerativeModel):
         values["bound"] = predictor.expected_elbo(model, x).double().mean().item()
     with torch.no_grad():
         kl = {name: value.item() / explained for name, value in kl_of_weights(model).items()}
     values |= {"kl_weights": sum(kl.values()), "kl_weights_per_layer": kl}
     return Evaluation(values, _table(holdout, info, predicted), time.monotonic() - began)
+
+
+def log_predictive(model: Model, x: torch.Tensor, info: DatasetInfo, predictor: Predictor) -> np.ndarray:
+    """log p(y | x) averaged over weight samples, [N, C], for x [N, D]."""
+    log_p: np.ndarray = predictor.moments(model, x, len(info.classes)).mean_p.clamp_min(1e-300).log().numpy()
+    return log_p
+
+
+def scores(predicted: np.ndarray, holdout: Holdout) -> Values:
+    """How good log-probabilities [N, C] of the holdout's classes are."""
+    return {
+        "accuracy": metrics.accuracy(predicted, holdout.labels),
+        "nll": metrics.nll(predicted, holdout.labels),
+        "brier": metrics.brier(predicted, holdout.labels),
+        "ece": metrics.ece(predicted, holdout.labels),
+    }
 
 
 def _table(holdout: Holdout, info: DatasetInfo, log_prob: np.ndarray) -> pa.Table:

@@ -40,7 +40,7 @@ def load_model(folder: Path) -> tuple[Model, ModelSpec, str]:
         stored = (folder / WEIGHTS).read_bytes()
         weights = load(stored)
     except FileNotFoundError as error:
-        raise DataError(f"{error.filename or folder}: no trained model here; `dvc repro` trains one") from None
+        raise DataError(f"{error.filename or folder}: no model here; `dvc repro` or `al-dgm train` makes one") from None
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"{folder}: not a model of al-dgm: {error}") from None
     if _version(stored) != version:

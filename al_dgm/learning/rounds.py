@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -129,16 +131,13 @@ def model_spec(choice: Choice, info: DatasetInfo) -> ModelSpec:
     for name in choice.blocks:
         lookup(MODELS, name, "model")
     lookup(MODELS, choice.name, "model.name")
+    return ModelSpec(name=choice.name, options=choice.options, **of_data(info), centre=info.centre, spread=info.spread)
+
+
+def of_data(info: DatasetInfo) -> dict[str, Any]:
+    """What a model cannot be used on other data without."""
     observation = {"kind": info.observation.kind, "trials": info.observation.trials}
-    return ModelSpec(
-        name=choice.name,
-        options=choice.options,
-        features=int(np.prod(info.shape)),
-        classes=tuple(info.classes),
-        observation=observation,
-        centre=info.centre,
-        spread=info.spread,
-    )
+    return {"features": math.prod(info.shape), "classes": tuple(info.classes), "observation": observation}
 
 
 def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> TrainingData:

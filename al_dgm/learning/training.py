@@ -53,7 +53,7 @@ class Training:
 def train_and_measure(
     training: Training, compute: ComputeParams, layout: Layout, info: DatasetInfo, train: Train
 ) -> dict[str, Any]:
-    """Train, measure on the holdout, and write both; returns the metrics by name.
+    """Train, measure on the holdout, and write both; returns what ``metrics.json`` says.
 
     Args:
         training: what, and where to.
@@ -73,12 +73,12 @@ def train_and_measure(
     n = sum(explained(model, job.data, job.recipe))
     model.to(set_up_torch(compute))
     measured = evaluate(model, load_holdout(layout.prepared, info), info, training.predictor, n)
-    sizes = {"labels": len(job.data.y), "model": job.spec.name, "steps": int(history[-1]["step"])}
-    measured.write(rest, {**training.about, **sizes})
+    about = {**training.about, "labels": len(job.data.y), "model": job.spec.name, "steps": int(history[-1]["step"])}
+    measured.write(rest, about)
     seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}
     write_json(rest / "timings.json", {**seconds, "total_seconds": time.monotonic() - training.began})
     shutil.rmtree(layout.checkpoints / key, ignore_errors=True)  # only now is nothing lost without it
-    return dict(measured.values)
+    return {**about, **measured.values}  # noqa: PD011 - metrics, no data frame
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

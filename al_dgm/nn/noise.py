@@ -110,6 +110,24 @@ class CommonNoise:
         return torch.rand((*shape[:-2], 1, shape[-1]), generator=self._generator, device=self._generator.device)
 
 
+class SampleNoise:
+    """Independent numbers for S latent samples, sample s from a stream of its own.
+
+    So what is computed of many samples does not depend on how many of them are drawn at a time.
+    """
+
+    def __init__(self, seed: int, samples: range, device: torch.device | str = "cpu") -> None:
+        self._streams = [generator((seed + s) % 2**63, device) for s in samples]
+
+    def normal(self, shape: torch.Size) -> Tensor:
+        """N(0, 1) draws for ``shape`` [S, rows, Z]."""
+        return torch.stack([torch.randn(shape[1:], generator=g, device=g.device) for g in self._streams])
+
+    def uniform(self, shape: torch.Size) -> Tensor:
+        """U[0, 1) draws for ``shape`` [S, rows, F]."""
+        return torch.stack([torch.rand(shape[1:], generator=g, device=g.device) for g in self._streams])
+
+
 class RecordedNoise:
     """Another noise, and what was asked of it."""
 

@@ -24,6 +24,7 @@ from linear_gaussian import (
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
+from al_dgm.learning.density import log_likelihood
 from al_dgm.models.avae import AVAE
 from al_dgm.models.density import DensityModel
 from al_dgm.models.lvae import LVAE, precision_weighted
@@ -169,6 +170,14 @@ def test_the_elbo_at_the_exact_posterior_is_the_evidence_in_expectation(model, h
     bounds = model.infer(x, noise(), 6000).bound
     assert bounds.std(0).min() > 0.1
     assert_mean_is(bounds, hierarchy.p_x().log_prob(x), dim=0)
+
+
+def test_the_measured_log_likelihood_at_the_exact_posterior_is_the_evidence(model, hierarchy, x):
+    """For any number of samples, in float64 throughout."""
+    found = log_likelihood(model, x, seed=0, samples=30, rows=1000)
+    evidence = hierarchy.p_x().log_prob(x)
+    torch.testing.assert_close(found.importance_weighted, evidence, atol=1e-6, rtol=0)
+    assert found.summary()["importance_weighted"] == pytest.approx(evidence.mean().item(), abs=1e-6)
 
 
 def test_what_is_generated_is_distributed_as_the_model_says(model, hierarchy):

@@ -116,7 +116,7 @@ def test_predictions_and_version_survive_the_disk(name, tmp_path):
 
 @every_model
 def test_a_missing_or_damaged_model_is_a_data_error(name, tmp_path):
-    with pytest.raises(DataError, match="no trained model here"):
+    with pytest.raises(DataError, match="no model here"):
         load_model(tmp_path)
     save_model(tmp_path, replace(spec(name), features=D + 1), spec(name).build(0))
     with pytest.raises(DataError, match=r"do not belong together: size mismatch for "):

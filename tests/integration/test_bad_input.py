@@ -133,6 +133,7 @@ def prepares(table):
     return change
 
 
+ALONE = ("al_dgm", "train", "--out", "alone", "--labels", "6")
 PREPARE, SEED_SET = ("pipelines.prepare",), ("pipelines.seed_set",)
 TRAIN, ACQUIRE, LABEL = (("pipelines.train", *ROUND_1), ("pipelines.acquire", *ROUND_1), ("pipelines.label", *ROUND_1))
 
@@ -301,7 +302,12 @@ CASES = [
         "…/mine.csv: column 'length': expected numbers, got 'long' in row 5 …",
     ),
     # models
-    Case("no model", removes("rounds/1/model"), ACQUIRE, "…: no trained model here; `dvc repro` trains one"),
+    Case(
+        "no model",
+        removes("rounds/1/model"),
+        ACQUIRE,
+        "…: no model here; `dvc repro` or `al-dgm train` makes one",
+    ),
     Case(
         "damaged model",
         writes("rounds/1/model/model.safetensors", "not safetensors"),
@@ -361,6 +367,49 @@ CASES = [
         removes("rounds/1/query.parquet"),
         LABEL,
         "…/rounds/1/query.parquet: file not found",
+    ),
+    # a model alone
+    Case(
+        "a change of what a model alone does not read",
+        sets(),
+        (*ALONE, "--set", "data.name=digits"),
+        "--set: expected one of the sections seed, model, training, prediction, compute, got 'data.name=digits'",
+    ),
+    Case(
+        "a change of an unknown option",
+        sets(),
+        (*ALONE, "--set", "model.m2.latents=7"),
+        "model.m2.latents: unknown option (did you mean 'latent'?); expected one of: hidden, latent, …",
+    ),
+    Case(
+        "labels that are none",
+        sets(),
+        ("al_dgm", "train", "--out", "alone", "--labels", "some"),
+        "--labels: expected a number, all, none, or the file of a ledger, got 'some'",
+    ),
+    Case(
+        "no label for a supervised model",
+        sets(model__name="mlp"),
+        ("al_dgm", "train", "--out", "alone", "--labels", "none"),
+        "--labels: expected at least one, since model 'mlp' is supervised, got none",
+    ),
+    Case(
+        "a model in the way",
+        sets(),
+        ("al_dgm", "train", "--out", "rounds/1/model", "--labels", "6"),
+        "--out rounds/1/model: a model is there already; name another folder, or remove it",
+    ),
+    Case(
+        "starting from another size",
+        sets(),
+        (*ALONE, "--from", "rounds/1/model", "--set", "model.m2.latent=3"),
+        "--from rounds/1/model: expected a model with the sizes of model.m2: size mismatch for encoder.…",
+    ),
+    Case(
+        "a model of other data",
+        prepares(TABLE),
+        ("al_dgm", "evaluate", "rounds/1/model"),
+        "rounds/1/model: expected a model with features 1, got 2",
     ),
     # the command line
     Case("no rounds", sets(), ("al_dgm", "rounds", "0"), "rounds: expected at least 1, got 0"),

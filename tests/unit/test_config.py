@@ -156,6 +156,34 @@ def test_the_fingerprint_does_not_change_with_what_cannot(path, value):
     assert before.fingerprint() == after.fingerprint()
 
 
+def test_changes_are_made_before_the_file_is_checked(tmp_path):
+    """Dotted keys, values in YAML; also in blocks that the file does not have, and whole sections."""
+    changes = ["training.steps=7", "model.vae.latents=[3, 2]", "model.name=vae", "training.learning_rate=1e-4"]
+    params = load_params(SHIPPED, [*changes, "acquisition.max_candidates=null", " seed = 5"])
+    assert (params.training.steps, params.training.learning_rate, params.seed) == (7, 1e-4, 5)
+    assert params.model.options == {**CONTENT["model"]["vae"], "latents": [3, 2]}
+    assert load_params(SHIPPED, ["labels.mine.x=1"]).labels.blocks["mine"] == {"x": 1}
+    assert load_params(SHIPPED, []) == load_params(SHIPPED)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training.stepz=5", r"params\.yaml: training\.stepz: unknown key \(did you mean 'steps'\?\)"),
+        ("trainning.steps=5", r"trainning: unknown key \(did you mean 'training'\?\)"),
+        ("training.steps=many", r"training\.steps: input should be a valid integer.*, got 'many'"),
+        ("seed.x=1", r"seed: input should be a valid integer, got {'x': 1}"),
+        ("training.steps", r"--set: expected section\.key=value, got 'training\.steps'"),
+        ("training..steps=1", r"--set: expected section\.key=value, got 'training\.\.steps=1'"),
+        ("=1", r"--set: expected section\.key=value, got '=1'"),
+        ("model.m2.hidden=[1", r"--set model\.m2\.hidden: expected a value in YAML, got '\[1'"),
+    ],
+)
+def test_a_wrong_change_is_refused_like_a_wrong_file(change, message):
+    with pytest.raises(ConfigError, match=message):
+        load_params(SHIPPED, [change])
+
+
 def test_the_fingerprint_does_not_depend_on_the_order_of_the_keys():
     turned = {key: CONTENT[key] for key in reversed(CONTENT)}
     assert parse_params(turned).fingerprint() == parse_params(CONTENT).fingerprint()

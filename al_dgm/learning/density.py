@@ -1,0 +1,107 @@
+"""How well a model explains x that it was not trained on: bounds on log p(x) by many importance samples.
+
+    ELBO ≤ L_K(x) = E[log (1/K) Σ_k w_k] ≤ log p(x),   w_k = p(x, z_k) / q(z_k | x)        (Burda et al. 2016)
+
+The literature reports the mean of L_5000 over the test set. Of Bernoulli data that is binarised: anew in every step of
+training, and once, by a fixed seed, for the test, so that every model is measured on the same x. Weights that carry a
+distribution are at their mean. The samples stream: what is kept of them is log Σ w.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from al_dgm.models import DeepGenerativeModel, GenerativeModel
+from al_dgm.nn.bayesian import mean_weights
+from al_dgm.nn.noise import BatchNoise, SampleNoise, generator
+from al_dgm.progress import progress_bar
+from al_dgm.seeding import integer_seed
+
+EXAMPLES = 100  # at a time; their noise has a seed of its own, so another number would be another draw of it
+ROWS = 20_000  # examples x samples x classes at a time: bounds the memory and changes no result
+ELBO_SAMPLES = 100  # of a mean over examples too, which scatter far more
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """Bounds on log p(x) in nats, a float64 number for each of N examples.
+
+    Attributes:
+        elbo: the evidence lower bound, as the model defines it.
+        importance_weighted: L_K.
+        samples: K.
+    """
+
+    elbo: Tensor
+    importance_weighted: Tensor
+    samples: int
+
+    def summary(self) -> dict[str, float]:
+        """The means over the examples, each with its standard error sd / √N."""
+        return {
+            "elbo": self.elbo.mean().item(),
+            "elbo_error": standard_error(self.elbo),
+            "importance_weighted": self.importance_weighted.mean().item(),
+            "importance_weighted_error": standard_error(self.importance_weighted),
+            "importance_samples": self.samples,
+            "examples": len(self.elbo),
+        }
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of independent values [N]; NaN of a single one."""
+    return values.std().item() / math.sqrt(len(values))
+
+
+def binarised_once(model: GenerativeModel, x: Tensor) -> Tensor:
+    """x [N, D] as the model observes it: of Bernoulli data one draw, always the same; other data as they are."""
+    return model.space.observation.draw(x, BatchNoise(generator(integer_seed(0, "binarised test set"))))
+
+
+@torch.no_grad()
+def log_likelihood(model: GenerativeModel, x: Tensor, seed: int, samples: int, rows: int = ROWS) -> LogLikelihood:
+    """The bounds for x [N, D] in model space.
+
+    Args:
+        model: on the device to compute on.
+        x: grey values, of Bernoulli data; on the CPU.
+        seed: of the latent draws, which are independent for each example and each sample.
+        samples: K.
+        rows: how much at a time.
+    """
+    device = next(model.parameters()).device
+    classes = model.space.classes if isinstance(model, DeepGenerativeModel) else 1
+    at_a_time = max(1, rows // (EXAMPLES * classes))
+    elbo, weighted = [], []
+    with mean_weights(model), progress_bar(len(x), "log-likelihood", delay=5.0) as bar:
+        for number, part in enumerate(binarised_once(model, x).split(EXAMPLES)):
+            stream = integer_seed(seed, "density", number)
+            elbo.append(_elbo(model, part.to(device), stream, min(samples, ELBO_SAMPLES), at_a_time))
+            weighted.append(_importance_weighted(model, part.to(device), stream, samples, at_a_time))
+            bar.update(len(part))
+    return LogLikelihood(torch.cat(elbo).cpu(), torch.cat(weighted).cpu(), samples)
+
+
+def _elbo(model: GenerativeModel, x: Tensor, seed: int, samples: int, at_a_time: int) -> Tensor:
+    """Mean over the samples, [B]."""
+    chunks = _chunks(samples, at_a_time)
+    sums = [model.elbo(x, SampleNoise(seed, chunk, x.device), len(chunk)).double() * len(chunk) for chunk in chunks]
+    return torch.stack(sums).sum(0) / samples
+
+
+def _importance_weighted(model: GenerativeModel, x: Tensor, seed: int, samples: int, at_a_time: int) -> Tensor:
+    """log Σ w − log K, [B]; Σ w accumulates as its logarithm."""
+    total = x.new_full((len(x),), -math.inf, dtype=torch.float64)
+    for chunk in _chunks(samples, at_a_time):
+        weights = model.log_importance(x, SampleNoise(seed, chunk, x.device), len(chunk))
+        total = torch.logaddexp(total, weights.double().logsumexp(0))
+    return total - math.log(samples)
+
+
+def _chunks(samples: int, at_a_time: int) -> Iterator[range]:
+    return (range(first, min(first + at_a_time, samples)) for first in range(0, samples, at_a_time))
