@@ -71,7 +71,9 @@ def cost_rows(recipe: TrainingParams, rounds: int, seconds: float) -> list[dict[
 
 def own_params(params: Params, enumeration: int | str, seed: int, steps: int) -> Params:
     """The recipe of M2 with this enumeration."""
-    return recipe(params, load_recipes(), "m2", seed, **{"model.m2.enumeration": enumeration, "training.steps": steps})
+    return recipe(
+        params, load_recipes("labels"), "m2", seed, **{"model.m2.enumeration": enumeration, "training.steps": steps}
+    )
 
 
 def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:

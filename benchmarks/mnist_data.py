@@ -18,9 +18,10 @@ from al_dgm.config import Params
 from al_dgm.data import DATASETS
 from al_dgm.distributed.train import train
 from al_dgm.errors import ConfigError
-from al_dgm.learning.evaluate import evaluate
-from al_dgm.learning.fit import explained
+from al_dgm.learning.device import set_up_torch
+from al_dgm.learning.evaluate import log_predictive, scores
 from al_dgm.learning.rounds import predictor
+from al_dgm.models import Model
 from al_dgm.seeding import rng
 
 RECIPES = ROOT / "benchmarks" / "mnist_recipes.yaml"
@@ -28,7 +29,7 @@ CHECKPOINTS = ROOT / "checkpoints"
 DEVELOPMENT = 10_000  # training images that stand in for the test set
 
 
-def load_recipes(path: Path = RECIPES) -> dict[str, dict[str, Any]]:
+def load_recipes(section: str, path: Path = RECIPES) -> dict[str, dict[str, Any]]:
     """Method -> its differences from params.yaml, as dotted paths; those of ``all`` are part of every one.
 
     Raises:
@@ -36,7 +37,7 @@ def load_recipes(path: Path = RECIPES) -> dict[str, dict[str, Any]]:
     """
     if not path.exists():
         raise ConfigError(f"{path}: expected a file of recipes, got none")
-    recipes: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipes: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))[section]
     common = recipes.pop("all")
     return {name: common | changes for name, changes in recipes.items()}
 
@@ -46,17 +47,27 @@ def recipe(params: Params, recipes: Mapping[str, Mapping[str, Any]], method: str
     return with_changes(params, {"data.name": "mnist", "seed": seed, **recipes[method], **more})
 
 
-def measured_fit(params: Params, labels: int, *, development: bool) -> dict[str, Any]:
-    """Train on ``labels`` balanced labels of ``params.seed`` and measure. A fit that is killed is resumed."""
-    split = load_mnist(params, development=development)
+def fitted(params: Params, split: Split, labels: int) -> tuple[Model, dict[str, float]]:
+    """A model trained on ``labels`` balanced labels of ``params.seed``, and its training curve's last row.
+
+    A fit that is killed goes on from its last checkpoint.
+    """
     job = training_job(params, split, split.labels(split.balanced(labels, params.seed)))
     key = f"mnist-{job.digest()}"
     model, history = train(job, params.compute, key, CHECKPOINTS)
     shutil.rmtree(CHECKPOINTS / key, ignore_errors=True)
-    n = sum(explained(model, job.data, job.recipe))
-    measured = evaluate(model, split.holdout, split.info, predictor(params, 1, "measuring"), n).values
-    values = {name: float(measured[name]) for name in ("accuracy", "nll", "ece")}
-    return values | {"objective": history[-1]["objective"], "device": "cuda" if torch.cuda.is_available() else "cpu"}
+    return model, history[-1]
+
+
+def measured_fit(params: Params, labels: int, *, development: bool) -> dict[str, Any]:
+    """The holdout's scores by a model trained on ``labels`` labels."""
+    split = load_mnist(params, development=development)
+    model, last = fitted(params, split, labels)
+    device = set_up_torch(params.compute)
+    predicted = log_predictive(
+        model.to(device), torch.from_numpy(split.holdout.x), split.info, predictor(params, 1, "measuring")
+    )
+    return {**scores(predicted, split.holdout), "objective": last["objective"], "device": device.type}
 
 
 def load_mnist(params: Params, *, development: bool) -> Split:

@@ -42,14 +42,14 @@ LABELS = (10, 20, 50, 100, 1000)
 
 def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
     """One fit."""
-    own = recipe(params, load_recipes(), setting["model"], setting["split"])
+    own = recipe(params, load_recipes("labels"), setting["model"], setting["split"])
     return measured_fit(own, setting["labels"], development=setting["development"])
 
 
 def make_units(params: Params, given: Any) -> list[Unit]:
     """All fits, split by split, so that a run that stops early has about equally many of each."""
     splits = range(given.first_split, given.first_split + given.seeds)
-    recipes, units = load_recipes(), []
+    recipes, units = load_recipes("labels"), []
     for split, labels, model in itertools.product(splits, given.labels, given.models):
         own = recipe(params, recipes, model, split)
         setting = {"model": model, "labels": labels, "split": split, "development": given.development}
@@ -59,7 +59,7 @@ def make_units(params: Params, given: Any) -> list[Unit]:
 
 def rows(params: Params, units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
     """One row for each model and number of labels."""
-    recipes, found = load_recipes(), []
+    recipes, found = load_recipes("labels"), []
     for (model, labels), results in results_by(units, raw, "model", "labels", "split").items():
         done = [result for result in results.values() if "accuracy" in result]
         errors = [100 * (1 - result["accuracy"]) for result in done]
@@ -77,7 +77,7 @@ def main() -> None:
     """Do what is missing and report."""
     options = parser(__doc__)
     add_unit_options(options, seeds=5)
-    methods = sorted(load_recipes())
+    methods = sorted(load_recipes("labels"))
     options.add_argument("--labels", type=int, nargs="+", default=LABELS, metavar="N")
     options.add_argument("--models", nargs="+", default=methods, choices=methods, metavar="MODEL")
     options.add_argument("--first-split", type=int, default=0, help="(default: %(default)s)")

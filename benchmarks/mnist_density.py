@@ -1,0 +1,85 @@
+"""Claim: the models of x reach their published bounds on log p(x) of MNIST's test images, dynamically binarised.
+
+Training binarises the 60000 training images anew in every step; the 10000 test images are binarised once, the same
+for every model. The figure is the importance-weighted bound of 5000 samples (L_5000), by the model of the last step:
+nothing is chosen on the test images. Recipes are those of mnist_recipes.yaml. Rows: {model, labels, nats, error,
+iw_samples, epochs, device}: the mean over the test images and its standard error; ``elbo`` is the bound of one sample,
+and an epoch is 60000 images seen.
+
+Fits are kept one by one (results/raw/mnist_density.jsonl); one that is killed goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from common import RawFile, Result, Setting, Unit, add_unit_options, digest, parser, report, run_units
+from mnist_data import fitted, load_mnist, load_recipes, recipe
+
+from al_dgm.config import Params, load_params
+from al_dgm.errors import one_line_errors
+from al_dgm.learning.density import log_likelihood
+from al_dgm.learning.device import set_up_torch
+
+LABELS = {"cagem0": 0, "cagem100": 100}  # the others see none
+
+
+def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
+    """One fit."""
+    own = recipe(params, load_recipes("density"), setting["model"], setting["seed"])
+    split = load_mnist(own, development=setting["development"])
+    model, _ = fitted(own, split, setting["labels"])
+    device = set_up_torch(own.compute)
+    found = log_likelihood(model.to(device), torch.from_numpy(split.holdout.x), own.seed, setting["iw_samples"])
+    return {**found.summary(), "device": device.type}
+
+
+def rows(params: Params, units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
+    """One row for each fit."""
+    found, recipes = [], load_recipes("density")
+    for unit in units:
+        if unit.key not in raw.results:
+            continue
+        setting, result = unit.setting, raw.results[unit.key]
+        training = recipe(params, recipes, setting["model"], 0).training
+        row = {"model": setting["model"], "labels": setting["labels"], "seed": setting["seed"]}
+        if "failure" not in result:
+            row |= {"nats": result["importance_weighted"], "error": result["importance_weighted_error"]}
+            row |= {"elbo": result["elbo"], "iw_samples": result["importance_samples"], "device": result["device"]}
+        found.append(row | {"epochs": round(training.steps * training.unlabelled_batch / 60_000, 1)} | failure(result))
+    return found
+
+
+def failure(result: Result) -> dict[str, Any]:
+    """Why a fit gave no figure."""
+    return {"failure": result["failure"]} if "failure" in result else {}
+
+
+def main() -> None:
+    """Do what is missing and report."""
+    options = parser(__doc__)
+    add_unit_options(options, seeds=1)
+    methods = sorted(load_recipes("density"))
+    options.add_argument("--models", nargs="+", default=methods, choices=methods, metavar="MODEL")
+    options.add_argument("--samples", type=int, default=5000, help="K (default: %(default)s)")
+    options.add_argument("--development", action="store_true", help="measure on 10000 training images")
+    given = options.parse_args()
+    params = load_params("params.yaml")
+    recipes, units = load_recipes("density"), []
+    for seed in range(given.seeds):
+        for model in given.models:
+            own = recipe(params, recipes, model, seed)
+            setting = {"model": model, "labels": LABELS.get(model, 0), "seed": seed, "iw_samples": given.samples}
+            setting |= {"development": given.development, "params": digest(own.model, own.training)}
+            units.append(Unit(setting))
+    raw = RawFile(given.results / "raw" / "mnist_density.jsonl")
+    run_units(units, partial(work, params), raw, given.jobs, given.budget_seconds)
+    report("mnist_density", rows(params, units, raw), given.results, measured=raw.measured(units))
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
