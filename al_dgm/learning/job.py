@@ -32,6 +32,7 @@ class ModelSpec:
         observation: ``kind`` and ``trials``, as dataset.json has them.
         centre: mean of x over the pool, all features together.
         spread: standard deviation likewise.
+        shape: of one example, as dataset.json has it; () in a model.json from before it was kept there.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelSpec:
     observation: Mapping[str, Any]
     centre: float
     spread: float
+    shape: tuple[int, ...] = ()
 
     def build(self, seed: int) -> Model:
         """The model with initial weights drawn from ``seed``.
@@ -49,7 +51,7 @@ class ModelSpec:
             ConfigError: the name or an option is unknown or wrong.
         """
         observation = make_observation(**self.observation)
-        space = Space(self.features, len(self.classes), observation, self.centre, self.spread)
+        space = Space(self.features, len(self.classes), observation, self.centre, self.spread, self.shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return build(MODELS, self.name, self.options, path=f"model.{self.name}", space=space)

@@ -36,7 +36,8 @@ def load_model(folder: Path) -> tuple[Model, ModelSpec, str]:
     try:
         content = json.loads((folder / SPEC).read_text())
         version = content.pop("version")
-        spec = ModelSpec(**{**content, "classes": tuple(content["classes"])})
+        listed = {name: tuple(content[name]) for name in ("classes", "shape") if name in content}
+        spec = ModelSpec(**{**content, **listed})
         stored = (folder / WEIGHTS).read_bytes()
         weights = load(stored)
     except FileNotFoundError as error:

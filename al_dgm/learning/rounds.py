@@ -131,7 +131,8 @@ def model_spec(choice: Choice, info: DatasetInfo) -> ModelSpec:
     for name in choice.blocks:
         lookup(MODELS, name, "model")
     lookup(MODELS, choice.name, "model.name")
-    return ModelSpec(name=choice.name, options=choice.options, **of_data(info), centre=info.centre, spread=info.spread)
+    about = {"centre": info.centre, "spread": info.spread, "shape": info.shape}
+    return ModelSpec(name=choice.name, options=choice.options, **of_data(info), **about)
 
 
 def of_data(info: DatasetInfo) -> dict[str, Any]:

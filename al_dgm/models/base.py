@@ -41,6 +41,7 @@ class Space:
         observation: how x is observed.
         centre: mean of x over the pool, all features together.
         spread: standard deviation of x over the pool, likewise.
+        shape: of one example; of an image (height, width), or that with the channels first or last. () is a row, (D,).
     """
 
     features: int
@@ -48,6 +49,7 @@ class Space:
     observation: Observation
     centre: float = 0.0
     spread: float = 1.0
+    shape: tuple[int, ...] = ()
 
     def network_input(self, x: Tensor) -> Tensor:
         """x standardised, as every network reads it; likelihoods are of x itself."""

@@ -18,6 +18,7 @@ from al_dgm.nn.noise import BatchNoise, generator
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 B, C, D, S = 6, 3, 8, 4
+SHAPE = (4, 2)
 KINDS = ("bernoulli", "binomial", "gaussian")
 GENERATIVE = [name for name, model in MODELS.items() if getattr(model, "generative", False)]
 SEMI_SUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[name], DeepGenerativeModel)]
@@ -54,7 +55,7 @@ def spec(name, kind="binomial", classes=C, **options):
     wanted = {"bayesian": all_bayesian(name), **sizes, **options}
     chosen = {option: value for option, value in wanted.items() if option in known}
     observation = {"kind": kind, "trials": 16}
-    return ModelSpec(name, chosen, D, tuple("abcdefghi"[:classes]), observation, centre=0.3, spread=0.5)
+    return ModelSpec(name, chosen, D, tuple("abcdefghi"[:classes]), observation, 0.3, 0.5, SHAPE)
 
 
 def data(kind="binomial", rows=B, seed=0):

@@ -1,5 +1,6 @@
 """What every model promises, for each that is registered; a new one needs nothing here."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -29,7 +30,7 @@ from al_dgm.acquisition import Moments
 from al_dgm.errors import ConfigError, DataError
 from al_dgm.learning.fit import TrainingData, fit
 from al_dgm.learning.job import ModelSpec
-from al_dgm.learning.model_files import WEIGHTS, load_model, save_model
+from al_dgm.learning.model_files import SPEC, WEIGHTS, load_model, save_model
 from al_dgm.learning.predict import Predictor
 from al_dgm.models import DeepGenerativeModel
 from al_dgm.models.base import Settings
@@ -112,6 +113,15 @@ def test_predictions_and_version_survive_the_disk(name, tmp_path):
     assert torch.equal(before.sum_p, after.sum_p)
     assert save_model(tmp_path / "two", read, loaded) == version
     assert save_model(tmp_path / "three", about, about.build(1)) != version
+
+
+@every_model
+def test_a_model_from_before_shapes_were_kept_is_read_as_one_of_rows(name, tmp_path):
+    save_model(tmp_path, replace(spec(name), shape=()), spec(name).build(0))
+    content = json.loads((tmp_path / SPEC).read_text())
+    del content["shape"]
+    (tmp_path / SPEC).write_text(json.dumps(content))
+    assert load_model(tmp_path)[1].shape == ()
 
 
 @every_model

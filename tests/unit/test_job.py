@@ -53,6 +53,14 @@ def test_the_digest_names_all_that_decides_the_result(monkeypatch):
     assert one.digest() not in digests
 
 
+def test_a_model_knows_the_shape_of_its_data(tmp_path):
+    """From dataset.json through to what the networks are built for."""
+    info = prepare(replace(half_moons(0, examples=60, holdout=20), shape=(1, 2)), tmp_path, shard_size=50, seed=0)
+    spec = rounds.model_spec(PARAMS.model, info)
+    assert (spec.features, spec.shape) == (2, (1, 2))
+    assert spec.build(0).space.shape == (1, 2)
+
+
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     """Before torch fails on it somewhere inside."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
