@@ -131,7 +131,7 @@ def model_spec(choice: Choice, info: DatasetInfo) -> ModelSpec:
     for name in choice.blocks:
         lookup(MODELS, name, "model")
     lookup(MODELS, choice.name, "model.name")
-    about = {"centre": info.centre, "spread": info.spread, "shape": info.shape}
+    about: dict[str, Any] = {"centre": info.centre, "spread": info.spread, "shape": info.shape}
     return ModelSpec(name=choice.name, options=choice.options, **of_data(info), **about)
 
 

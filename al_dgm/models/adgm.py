@@ -17,6 +17,7 @@ from torch import Tensor
 
 from al_dgm.models.auxiliary import AuxiliaryModel
 from al_dgm.models.base import Enumeration, Prediction, Space
+from al_dgm.models.images import Channels, as_input
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Label, OfExamples
 
@@ -30,6 +31,7 @@ class ADGM(AuxiliaryModel):
         latent: size Z of z.
         auxiliary: size A of a.
         auxiliary_sees_x: p(a | y, z, x) instead of p(a | y, z).
+        convolutions: channels of the convolutions by which networks read x and produce it; none for rows of numbers.
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``auxiliary`` q(a|x),
             ``classifier`` q(y|a,x), ``encoder`` q(z|a,y,x), ``auxiliary_decoder`` p(a|·), ``decoder`` p(x|y,z).
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
@@ -44,15 +46,16 @@ class ADGM(AuxiliaryModel):
         latent: int = 10,
         auxiliary: int = 4,
         auxiliary_sees_x: bool = False,  # noqa: FBT001, FBT002 - an option in params.yaml
+        convolutions: Channels = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
         enumeration: Enumeration = "exact",
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
-        D, C = space.features, space.classes
+        x, C = [as_input(space, convolutions)] * auxiliary_sees_x, space.classes
         self.auxiliary_sees_x = auxiliary_sees_x
-        self.build((hidden, latent, auxiliary), ([D] * auxiliary_sees_x + [C, latent], [C, latent]), bayesian)
+        self.build((hidden, latent, auxiliary), ([*x, C, latent], [C, latent]), bayesian, convolutions)
 
     def conditionals(
         self,

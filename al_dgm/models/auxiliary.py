@@ -8,14 +8,17 @@ One draw of a serves the classifier and every class's bound, as Eq. 4.20 (seed 0
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from al_dgm.models.base import DeepGenerativeModel, Recognition, Tempering, check_networks, is_bayesian
+from al_dgm.models.images import as_input, as_output
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Label, OfExamples, Pairs
+from al_dgm.nn.pictures import Pyramid
 from al_dgm.objectives.densities import gaussian, normal_log_density
 from al_dgm.objectives.latents import latent_kl, sample_gaussian
 
@@ -28,29 +31,33 @@ class AuxiliaryModel(DeepGenerativeModel):
     def build(
         self,
         sizes: tuple[list[int], int, int],
-        sees: tuple[list[int], list[int]],
+        sees: tuple[Sequence[int | Pyramid], Sequence[int]],
         bayesian: str | list[str],
+        convolutions: Sequence[int] = (),
     ) -> None:
         """Make the networks.
 
         Args:
             sizes: of the hidden layers, of z, of a.
-            sees: sizes of the inputs of p(a | ·) and of p(x | ·).
+            sees: inputs of p(a | ·) and of p(x | ·).
             bayesian: which networks have Bayesian weights.
+            convolutions: by which networks read x and produce it.
         """
         hidden, Z, A = sizes
         self.latent = Z
-        D, C = self.space.features, self.space.classes
+        x, C = as_input(self.space, convolutions), self.space.classes
         check_networks(bayesian, NETWORKS)
 
-        def network(name: str, inputs: list[int], outputs: int, head_init_sd: float | None = None) -> MLP:
+        def network(
+            name: str, inputs: Sequence[int | Pyramid], outputs: int | Pyramid, head_init_sd: float | None = None
+        ) -> MLP:
             return MLP(inputs, hidden, outputs, bayesian=is_bayesian(name, bayesian), head_init_sd=head_init_sd)
 
-        self.auxiliary = network("auxiliary", [D], 2 * A, HEAD_INIT_SD)
-        self.classifier = network("classifier", [D, A], C)
-        self.encoder = network("encoder", [D, A, C], 2 * Z, HEAD_INIT_SD)
+        self.auxiliary = network("auxiliary", [x], 2 * A, HEAD_INIT_SD)
+        self.classifier = network("classifier", [x, A], C)
+        self.encoder = network("encoder", [x, A, C], 2 * Z, HEAD_INIT_SD)
         self.auxiliary_decoder = network("auxiliary_decoder", sees[0], 2 * A, HEAD_INIT_SD)
-        self.decoder = network("decoder", sees[1], self.space.observation.outputs(D))
+        self.decoder = network("decoder", sees[1], as_output(self.space, convolutions))
 
     @abstractmethod
     def conditionals(

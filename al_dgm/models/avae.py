@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from al_dgm.errors import ConfigError
 from al_dgm.models.base import Factor, Space
 from al_dgm.models.density import DensityModel, Inference, Sizes
+from al_dgm.models.images import Channels
 from al_dgm.nn.noise import Noise
 from al_dgm.objectives.densities import gaussian
 from al_dgm.objectives.latents import latent_kl, sample_gaussian
@@ -30,6 +31,7 @@ class AVAE(DensityModel):
         hidden: size of the hidden layers between x and z_1, z_1 and z_2, …; L numbers.
         latents: sizes of z_1, …, z_L.
         auxiliary: sizes of a_1, …, a_L.
+        convolutions: channels of the convolutions by which networks read x and produce it; none for rows of numbers.
         depth: how many hidden layers each network has.
         batch_norm: normalise the hidden layers of encoder and decoder.
         importance_samples: K of the bound that is trained; 1 is the ELBO.
@@ -46,21 +48,21 @@ class AVAE(DensityModel):
         hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
         latents: list[int] = [10],  # noqa: B006
         auxiliary: list[int] = [10],  # noqa: B006
+        convolutions: Channels = [],  # noqa: B006
         depth: Annotated[int, Field(ge=1)] = 1,
         batch_norm: bool = False,  # noqa: FBT001, FBT002 - an option in params.yaml
         importance_samples: Annotated[int, Field(ge=1)] = 1,
         classifier_hidden: list[int] = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
     ) -> None:
-        super().__init__(
-            space, Sizes(hidden, latents, depth, batch_norm, importance_samples), classifier_hidden, bayesian
-        )
+        sizes = Sizes(hidden, latents, depth, batch_norm, importance_samples, convolutions)
+        super().__init__(space, sizes, classifier_hidden, bayesian)
         if len(auxiliary) != len(latents):
             raise ConfigError(
                 f"auxiliary: expected as many sizes as there are latents, {len(latents)}, got {len(auxiliary)}"
             )
-        D, levels = space.features, range(len(latents))
-        below, sees = [D, *latents], [[D], *([size, D] for size in auxiliary)]
+        x, levels = self.x, range(len(latents))
+        below, sees = [x, *latents], [[x], *([size, x] for size in auxiliary)]
         self.auxiliary = nn.ModuleList(self.network("auxiliary", sees[i], i, 2 * auxiliary[i]) for i in levels)
         self.encoder = nn.ModuleList(
             self.network("encoder", [auxiliary[i], below[i]], i, 2 * latents[i]) for i in levels

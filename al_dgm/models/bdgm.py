@@ -31,11 +31,13 @@ from al_dgm.models.base import (
     is_bayesian,
 )
 from al_dgm.models.gibbs import State, gibbs
+from al_dgm.models.images import Channels, as_input, as_output
 from al_dgm.models.mixture import Mixture
 from al_dgm.nn.bayesian import bayesian_layers
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Pairs
+from al_dgm.nn.pictures import Pyramid
 from al_dgm.objectives.bounds import effective_sample_size, log_mean_exp
 from al_dgm.objectives.densities import gaussian, standard_normal_log_density
 from al_dgm.objectives.latents import latent_kl, sample_gaussian
@@ -48,6 +50,7 @@ class BDGM(DeepGenerativeModel):
         space: the data's sizes and observation model.
         hidden: sizes of the hidden layers of every network.
         latent: size Z of z.
+        convolutions: channels of the convolutions by which networks read x and produce it; none for rows of numbers.
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``classifier`` q(y|x),
             ``encoder`` q(z|x,y), ``decoder`` p(x|z) and ``predictor`` p(y|x,z,W). The first two are no part of the
             model but approximate its posterior: point weights serve them best.
@@ -65,6 +68,7 @@ class BDGM(DeepGenerativeModel):
         space: Space,
         hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
         latent: int = 10,
+        convolutions: Channels = [],  # noqa: B006
         bayesian: str | list[str] = "predictor",
         prediction: Literal["classifier", "importance", "gibbs"] = "importance",
         sweeps: Annotated[int, Field(ge=2)] = 20,
@@ -73,16 +77,18 @@ class BDGM(DeepGenerativeModel):
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
         self.latent, self.sweeps = latent, sweeps
-        D, C = space.features, space.classes
+        x, C = as_input(space, convolutions), space.classes
         check_networks(bayesian, ("classifier", "encoder", "decoder", "predictor"))
 
-        def network(name: str, inputs: list[int], outputs: int, head_init_sd: float | None = None) -> MLP:
+        def network(
+            name: str, inputs: list[int | Pyramid], outputs: int | Pyramid, head_init_sd: float | None = None
+        ) -> MLP:
             return MLP(inputs, hidden, outputs, bayesian=is_bayesian(name, bayesian), head_init_sd=head_init_sd)
 
-        self.classifier = network("classifier", [D], C)
-        self.encoder = network("encoder", [D, C], 2 * latent, HEAD_INIT_SD)
-        self.decoder = network("decoder", [latent], space.observation.outputs(D))
-        self.predictor = network("predictor", [D, latent], C)
+        self.classifier = network("classifier", [x], C)
+        self.encoder = network("encoder", [x, C], 2 * latent, HEAD_INIT_SD)
+        self.decoder = network("decoder", [latent], as_output(space, convolutions))
+        self.predictor = network("predictor", [x, latent], C)
 
     def recognise(self, x: Tensor, noise: Noise, samples: int) -> Recognition:  # noqa: ARG002 - no auxiliary draws
         """log q(y | x), with S = 1."""

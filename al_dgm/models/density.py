@@ -7,6 +7,7 @@ its gradient stops at the means: features first, a classifier on them, which is 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,8 +17,10 @@ from torch.nn import functional as F
 
 from al_dgm.errors import ConfigError
 from al_dgm.models.base import Factor, GenerativeModel, Minibatch, Settings, Space, check_networks, is_bayesian
+from al_dgm.models.images import as_input, as_output
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import JoinedNoise, Noise, NoNoise
+from al_dgm.nn.pictures import Pyramid
 from al_dgm.objectives.bounds import importance_weighted_bound
 from al_dgm.objectives.densities import gaussian
 from al_dgm.objectives.latents import sample_gaussian
@@ -32,6 +35,7 @@ class Sizes:
     depth: int
     batch_norm: bool
     importance_samples: int
+    convolutions: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -67,21 +71,29 @@ class DensityModel(GenerativeModel):
             )
         self.sizes = sizes
         self.layers = tuple(sizes.latents)
+        self.x = as_input(space, sizes.convolutions)
         self.importance_samples = sizes.importance_samples
         self._bayesian = bayesian
         self.classifier = MLP(
             [sum(sizes.latents)], classifier_hidden, space.classes, bayesian=is_bayesian("classifier", bayesian)
         )
 
-    def network(self, name: str, inputs: list[int], level: int, outputs: int) -> MLP:
+    def network(self, name: str, inputs: Sequence[int | Pyramid], level: int, outputs: int) -> MLP:
         """One of ``networks`` at ``level``, whose output describes Gaussian latents."""
         return self._mlp(name, inputs, level, outputs, HEAD_INIT_SD)
 
     def decoder_of_x(self, inputs: list[int]) -> MLP:
         """The network of p(x | ·)."""
-        return self._mlp("decoder", inputs, 0, self.space.observation.outputs(self.space.features), None)
+        return self._mlp("decoder", inputs, 0, as_output(self.space, self.sizes.convolutions), None)
 
-    def _mlp(self, name: str, inputs: list[int], level: int, outputs: int, head_init_sd: float | None) -> MLP:
+    def _mlp(
+        self,
+        name: str,
+        inputs: Sequence[int | Pyramid],
+        level: int,
+        outputs: int | Pyramid,
+        head_init_sd: float | None,
+    ) -> MLP:
         return MLP(
             inputs,
             [self.sizes.hidden[level]] * self.sizes.depth,

@@ -29,6 +29,7 @@ from al_dgm.models.base import (
     check_networks,
     is_bayesian,
 )
+from al_dgm.models.images import Channels
 from al_dgm.models.vae import VAE
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import Noise, NoNoise
@@ -49,6 +50,7 @@ class M1M2(DeepGenerativeModel):
         features: how many dimensions of z₁ M2 models: those whose means vary most over the data.
         m1_hidden: sizes of M1's two hidden layers, alike.
         m1_latent: size of z₁.
+        convolutions: channels of the convolutions by which M1 reads x and produces it; none for rows of numbers.
         m1_share: share of the training steps that M1 takes, before M2.
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``classifier`` q(y|z₁),
             ``encoder`` q(z₂|y,z₁) and ``decoder`` p(z₁|y,z₂). M1 has none.
@@ -67,6 +69,7 @@ class M1M2(DeepGenerativeModel):
         features: Annotated[int, Field(ge=1)] = 10,
         m1_hidden: int = 128,
         m1_latent: int = 10,
+        convolutions: Channels = [],  # noqa: B006
         m1_share: Annotated[float, Field(gt=0, lt=1)] = 0.5,
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "both",
@@ -79,7 +82,7 @@ class M1M2(DeepGenerativeModel):
         check_networks(bayesian, ("classifier", "encoder", "decoder"))
         C = space.classes
         self.latent, self.m1_share = latent, m1_share
-        self.m1 = VAE(space, [m1_hidden], [m1_latent], depth=2, bayesian="none")
+        self.m1 = VAE(space, [m1_hidden], [m1_latent], convolutions, depth=2, bayesian="none")
         self.register_buffer("active", torch.arange(features))
         self.classifier = MLP([features], hidden, C, bayesian=is_bayesian("classifier", bayesian))
         self.encoder = MLP(

@@ -23,6 +23,7 @@ from al_dgm.models.base import (
     check_networks,
     is_bayesian,
 )
+from al_dgm.models.images import Channels, as_input, as_output
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Pairs
@@ -37,6 +38,7 @@ class M2(DeepGenerativeModel):
         space: the data's sizes and observation model.
         hidden: sizes of the hidden layers of every network.
         latent: size Z of z.
+        convolutions: channels of the convolutions by which networks read x and produce it; none for rows of numbers.
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``classifier`` q(y|x),
             ``encoder`` q(z|x,y) and ``decoder`` p(x|y,z).
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
@@ -49,6 +51,7 @@ class M2(DeepGenerativeModel):
         space: Space,
         hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
         latent: int = 10,
+        convolutions: Channels = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
@@ -56,12 +59,12 @@ class M2(DeepGenerativeModel):
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
         self.latent = latent
-        D, C = space.features, space.classes
-        outputs = space.observation.outputs(D)
+        x, C = as_input(space, convolutions), space.classes
+        outputs = as_output(space, convolutions)
         check_networks(bayesian, ("classifier", "encoder", "decoder"))
-        self.classifier = MLP([D], hidden, C, bayesian=is_bayesian("classifier", bayesian))
+        self.classifier = MLP([x], hidden, C, bayesian=is_bayesian("classifier", bayesian))
         self.encoder = MLP(
-            [D, C], hidden, 2 * latent, bayesian=is_bayesian("encoder", bayesian), head_init_sd=HEAD_INIT_SD
+            [x, C], hidden, 2 * latent, bayesian=is_bayesian("encoder", bayesian), head_init_sd=HEAD_INIT_SD
         )
         self.decoder = MLP([C, latent], hidden, outputs, bayesian=is_bayesian("decoder", bayesian))
 

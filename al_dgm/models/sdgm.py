@@ -14,6 +14,7 @@ from torch import Tensor
 
 from al_dgm.models.auxiliary import AuxiliaryModel
 from al_dgm.models.base import Enumeration, Prediction, Space
+from al_dgm.models.images import Channels
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Label, OfExamples
 from al_dgm.objectives.densities import gaussian
@@ -28,6 +29,7 @@ class SDGM(AuxiliaryModel):
         hidden: sizes of the hidden layers of every network.
         latent: size Z of z.
         auxiliary: size A of a.
+        convolutions: channels of the convolutions by which networks read x and produce it; none for rows of numbers.
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``auxiliary`` q(a|x),
             ``classifier`` q(y|a,x), ``encoder`` q(z|a,y,x), ``auxiliary_decoder`` p(a|y,z), ``decoder`` p(x|a,y,z).
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
@@ -41,6 +43,7 @@ class SDGM(AuxiliaryModel):
         hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
         latent: int = 10,
         auxiliary: int = 4,
+        convolutions: Channels = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
@@ -48,7 +51,7 @@ class SDGM(AuxiliaryModel):
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
         C = space.classes
-        self.build((hidden, latent, auxiliary), ([C, latent], [auxiliary, C, latent]), bayesian)
+        self.build((hidden, latent, auxiliary), ([C, latent], [auxiliary, C, latent]), bayesian, convolutions)
 
     def conditionals(
         self,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn import functional as F
 
 from al_dgm.models.base import Minibatch, Model, Settings, Space
+from al_dgm.models.images import Channels, as_input
 from al_dgm.nn.mlp import MLP
 from al_dgm.nn.noise import Noise
 
@@ -13,10 +16,12 @@ from al_dgm.nn.noise import Noise
 class Classifier(Model):
     """p(y | x, W) = softmax of a multi-layer perceptron; minimises −log p(y | x, W)."""
 
-    def __init__(self, space: Space, hidden: list[int], *, bayesian: bool) -> None:
+    def __init__(
+        self, space: Space, hidden: Sequence[int], *, convolutions: Sequence[int] = (), bayesian: bool
+    ) -> None:
         super().__init__()
         self.space = space
-        self.classifier = MLP([space.features], hidden, space.classes, bayesian=bayesian)
+        self.classifier = MLP([as_input(space, convolutions)], hidden, space.classes, bayesian=bayesian)
 
     def log_predictive(self, x: Tensor, noise: Noise, samples: int) -> Tensor:  # noqa: ARG002 - no latents
         """log p(y | x, W), [B, C]."""
@@ -28,9 +33,14 @@ class Classifier(Model):
         return {"classification": F.nll_loss(log_p, batch.y, reduction="none")}
 
 
-def mlp(space: Space, hidden: list[int] = [128], bayesian: bool = True) -> Classifier:  # noqa: B006, FBT001, FBT002
-    """A multi-layer perceptron, Bayesian or not."""
-    return Classifier(space, hidden, bayesian=bayesian)
+def mlp(
+    space: Space,
+    hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
+    convolutions: Channels = [],  # noqa: B006
+    bayesian: bool = True,  # noqa: FBT001, FBT002 - an option in params.yaml
+) -> Classifier:
+    """A multi-layer perceptron, Bayesian or not, that may read images by convolutions."""
+    return Classifier(space, hidden, convolutions=convolutions, bayesian=bayesian)
 
 
 def logistic(space: Space, bayesian: bool = False) -> Classifier:  # noqa: FBT001, FBT002 - an option in params.yaml

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from al_dgm.models.base import Factor, Space
 from al_dgm.models.density import DensityModel, Inference, Sizes
+from al_dgm.models.images import Channels
 from al_dgm.nn.noise import Noise
 from al_dgm.objectives.densities import gaussian
 from al_dgm.objectives.latents import latent_kl, sample_gaussian
@@ -27,6 +28,7 @@ class VAE(DensityModel):
         space: the data's sizes and observation model.
         hidden: size of the hidden layers between x and z_1, z_1 and z_2, …; L numbers.
         latents: sizes of z_1, …, z_L.
+        convolutions: channels of the convolutions by which networks read x and produce it; none for rows of numbers.
         depth: how many hidden layers each network has.
         batch_norm: normalise the hidden layers of encoder and decoder.
         importance_samples: K of the bound that is trained; 1 is the ELBO.
@@ -40,16 +42,16 @@ class VAE(DensityModel):
         space: Space,
         hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
         latents: list[int] = [10],  # noqa: B006
+        convolutions: Channels = [],  # noqa: B006
         depth: Annotated[int, Field(ge=1)] = 1,
         batch_norm: bool = False,  # noqa: FBT001, FBT002 - an option in params.yaml
         importance_samples: Annotated[int, Field(ge=1)] = 1,
         classifier_hidden: list[int] = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
     ) -> None:
-        super().__init__(
-            space, Sizes(hidden, latents, depth, batch_norm, importance_samples), classifier_hidden, bayesian
-        )
-        below = [space.features, *latents]
+        sizes = Sizes(hidden, latents, depth, batch_norm, importance_samples, convolutions)
+        super().__init__(space, sizes, classifier_hidden, bayesian)
+        below = [self.x, *latents]
         levels = range(len(latents))
         self.encoder = nn.ModuleList(self.network("encoder", [below[i]], i, 2 * latents[i]) for i in levels)
         priors = [self.network("decoder", [latents[i]], i, 2 * latents[i - 1]) for i in levels[1:]]

@@ -24,6 +24,8 @@ def own(values: Tensor) -> Tensor:
 class BatchNorm(nn.Module):
     """γ (h − μ) / √(σ² + ε) + β for every one of H features; μ, σ² over all leading dimensions, and over all workers.
 
+    Of feature maps [..., positions · H] the statistics are a channel's, over all positions too.
+
     Attributes:
         mean_over_workers: differentiable; see `share_statistics`.
         mean: μ of the population, used outside training.
@@ -44,11 +46,12 @@ class BatchNorm(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Normalised h, [..., H]."""
-        mean, variance = self._minibatch(h) if self.training else (self.mean, self.variance)
-        return (h - mean) * torch.rsqrt(variance + EPSILON) * self.scale + self.shift
+        rows = h.reshape(-1, len(self.scale))
+        mean, variance = self._minibatch(rows) if self.training else (self.mean, self.variance)
+        normal = (rows - mean) * torch.rsqrt(variance + EPSILON) * self.scale + self.shift
+        return normal.view(h.shape)
 
-    def _minibatch(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        rows = h.flatten(0, -2)
+    def _minibatch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         mean = self.mean_over_workers(rows.mean(0))
         variance = self.mean_over_workers((rows - mean).square().mean(0))
         if self.collected is not None:

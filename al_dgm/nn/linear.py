@@ -8,6 +8,9 @@ which is one linear layer on their concatenation, evaluated as a sum. Leading di
 belongs to an example is multiplied once however many of its classes are enumerated (`al_dgm.nn.pairs`).
 W_1, W_2, … are the rows, top to bottom, of one matrix [D_1 + D_2 + …, H], and initialised as such: each of them is
 contiguous, and the row that a class stands for can be looked up.
+
+x_i W_i may be another linear map (`al_dgm.nn.maps`) than the matrix product: a convolution, whose W_i has a column for
+each of H channels, at P positions, so that h is [..., P · H] and b is added at each of them.
 """
 
 from __future__ import annotations
@@ -19,26 +22,51 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from al_dgm.nn.maps import Dense, LinearMap
 from al_dgm.nn.noise import Noise
-from al_dgm.nn.pairs import Input, product, squared
+from al_dgm.nn.pairs import Input, squared
+
+Read = int | LinearMap  # how a layer reads an input: as a row of so many numbers, or by another map than the product
 
 
-class Linear(nn.Module):
+class _Layer(nn.Module):
+    """Σ_i x_i W_i + b for any W; subclasses have W and b."""
+
+    bias: nn.Parameter
+
+    def __init__(self, inputs: Sequence[Read]) -> None:
+        super().__init__()
+        self.maps = tuple(Dense(read) if isinstance(read, int) else read for read in inputs)
+        self.matmul: torch.dtype | None = None
+
+    def products(self, inputs: Sequence[Input], weight: Tensor) -> Tensor:
+        """Σ_i x_i W_i for ``weight`` = W_1 above W_2 above …; leading dimensions broadcast."""
+        parts = weight.split([m.rows for m in self.maps]) if len(self.maps) > 1 else [weight]
+        found = [m.times(x, part, self.matmul) for m, x, part in zip(self.maps, inputs, parts, strict=True)]
+        return sum(found[1:], start=found[0])
+
+    def shifted(self, h: Tensor) -> Tensor:
+        """h + b, at every position."""
+        if h.shape[-1] == len(self.bias):
+            return h + self.bias
+        positions: Tensor = h.unflatten(-1, (-1, len(self.bias)))
+        return (positions + self.bias).flatten(-2)
+
+
+class Linear(_Layer):
     """Point weights; Glorot initialisation, or N(0, ``init_sd``²) where given (the heads of Gaussians)."""
 
-    def __init__(self, inputs: Sequence[int], outputs: int, init_sd: float | None = None) -> None:
-        super().__init__()
-        self.inputs = tuple(inputs)
-        self.matmul: torch.dtype | None = None
-        self.weight = nn.Parameter(initial_weight(sum(inputs), outputs, init_sd))
+    def __init__(self, inputs: Sequence[Read], outputs: int, init_sd: float | None = None) -> None:
+        super().__init__(inputs)
+        self.weight = nn.Parameter(initial_weight(self.maps, outputs, init_sd))
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, *inputs: Input, noise: Noise) -> Tensor:  # noqa: ARG002 - one signature for both layers
         """Σ_i x_i W_i + b."""
-        return split_product(inputs, self.weight, self.inputs, self.matmul) + self.bias
+        return self.shifted(self.products(inputs, self.weight))
 
 
-class BayesianLinear(nn.Module):
+class BayesianLinear(_Layer):
     r"""Mean-field Gaussian weights under a fan-in scaled prior; the bias is a point.
 
         p(W) = N(0, σ₀²),  σ₀ = prior_scale / √fan_in        q(W) = N(M, (r σ₀)²),  r = sigmoid(ρ) ∈ (0, 1)
@@ -49,33 +77,31 @@ class BayesianLinear(nn.Module):
     Three ways to use the weights (`al_dgm.nn.bayesian` switches them for a whole model):
 
     * ``local``, for training: h ~ N(Σ x_i M_i + b, Σ x_i² σ_i²), the local reparameterisation
-      (Kingma, Salimans & Welling 2015), whose gradient noise falls with the minibatch;
+      (Kingma, Salimans & Welling 2015), whose gradient noise falls with the minibatch. Positions of a convolution
+      have noise of their own: mean and variance of each are those of W, their correlation through W is left out;
     * ``sampled``, for prediction and acquisition: one explicit W for all examples, a function in the proper sense;
     * ``mean``: W = M.
     """
 
     def __init__(
         self,
-        inputs: Sequence[int],
+        inputs: Sequence[Read],
         outputs: int,
         init_sd: float | None = None,
         prior_scale: float = 1.0,
         initial_ratio: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.inputs = tuple(inputs)
-        self.matmul: torch.dtype | None = None
-        fan_in = sum(inputs)
-        self.prior_sd = prior_scale / math.sqrt(fan_in)
-        self.mean = nn.Parameter(initial_weight(fan_in, outputs, init_sd))
-        self.rho = nn.Parameter(torch.full((fan_in, outputs), math.log(initial_ratio / (1 - initial_ratio))))
+        super().__init__(inputs)
+        self.prior_sd = prior_scale / math.sqrt(sum(m.fan_in for m in self.maps))
+        self.mean = nn.Parameter(initial_weight(self.maps, outputs, init_sd))
+        self.rho = nn.Parameter(torch.full_like(self.mean, math.log(initial_ratio / (1 - initial_ratio))))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.mode = "local"
         self._sample: Tensor | None = None
 
     @property
     def sd(self) -> Tensor:
-        """Posterior standard deviations, [fan_in, outputs]."""
+        """Posterior standard deviations, [rows, outputs]."""
         return self.prior_sd * torch.sigmoid(self.rho)
 
     def kl(self) -> Tensor:
@@ -97,11 +123,11 @@ class BayesianLinear(nn.Module):
         if self.mode == "sampled":
             if self._sample is None:
                 raise RuntimeError("weights are in 'sampled' mode but none were drawn: use bayesian.weight_sample")
-            return split_product(inputs, self._sample, self.inputs, self.matmul) + self.bias
-        mean = split_product(inputs, self.mean, self.inputs, self.matmul) + self.bias
+            return self.shifted(self.products(inputs, self._sample))
+        mean = self.shifted(self.products(inputs, self.mean))
         if self.mode == "mean":
             return mean
-        variance = split_product([squared(x) for x in inputs], self.sd.square(), self.inputs, self.matmul)
+        variance = self.products([squared(x) for x in inputs], self.sd.square())
         # A unit whose inputs are all zero has variance 0, where the square root has no derivative.
         return mean + variance.clamp_min(1e-12).sqrt() * noise.normal(mean.shape)
 
@@ -116,16 +142,8 @@ def round_products(model: nn.Module, matmul: torch.dtype | None) -> None:
             module.matmul = matmul
 
 
-def initial_weight(fan_in: int, outputs: int, init_sd: float | None = None) -> Tensor:
-    """[fan_in, outputs] from Glorot's normal, or N(0, ``init_sd``²) where given."""
-    sd = math.sqrt(2 / (fan_in + outputs)) if init_sd is None else init_sd
-    return torch.randn(fan_in, outputs) * sd
-
-
-def split_product(
-    inputs: Sequence[Input], weight: Tensor, sizes: Sequence[int], matmul: torch.dtype | None = None
-) -> Tensor:
-    """Σ_i x_i W_i for ``weight`` = W_1 above W_2 above …; leading dimensions broadcast."""
-    parts = weight.split(list(sizes)) if len(sizes) > 1 else [weight]
-    products = [product(x, part, matmul) for x, part in zip(inputs, parts, strict=True)]
-    return sum(products[1:], start=products[0])
+def initial_weight(maps: Sequence[LinearMap], outputs: int, init_sd: float | None = None) -> Tensor:
+    """[rows, outputs] from Glorot's normal, or N(0, ``init_sd``²) where given."""
+    fan_in, fan_out = sum(m.fan_in for m in maps), outputs * max(m.reach for m in maps)
+    sd = math.sqrt(2 / (fan_in + fan_out)) if init_sd is None else init_sd
+    return torch.randn(sum(m.rows for m in maps), outputs) * sd

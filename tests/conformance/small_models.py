@@ -1,4 +1,7 @@
-"""Small models of every kind and data for them, for the conformance tests."""
+"""Small models of every kind and data for them, for the conformance tests.
+
+A model that may read and produce images by convolutions occurs twice: as "m2" and as "m2, convolutional".
+"""
 
 import contextlib
 import inspect
@@ -20,22 +23,35 @@ PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 B, C, D, S = 6, 3, 8, 4
 SHAPE = (4, 2)
 KINDS = ("bernoulli", "binomial", "gaussian")
-GENERATIVE = [name for name, model in MODELS.items() if getattr(model, "generative", False)]
-SEMI_SUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[name], DeepGenerativeModel)]
-UNSUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[name], DensityModel)]
+CONVOLUTIONAL = ", convolutional"
 SMALL = {"hidden": [8], "latent": 3, "auxiliary": 2, "features": 2, "m1_hidden": 8, "m1_latent": 3}
 SMALL_HIERARCHY = {"hidden": [8, 7], "latents": [3, 2], "auxiliary": [2, 2]}
 
 
+def registered(name):
+    """The model's name in `MODELS`."""
+    return name.removesuffix(CONVOLUTIONAL)
+
+
+def options(name):
+    """The parameters of its constructor."""
+    return inspect.signature(MODELS[registered(name)], eval_str=True).parameters
+
+
 def predictions(name):
     """The ways to predict that this model may be told to, or None where there is no choice."""
-    options = inspect.signature(MODELS[name], eval_str=True).parameters
-    return get_args(options["prediction"].annotation) if "prediction" in options else [None]
+    return get_args(options(name)["prediction"].annotation) if "prediction" in options(name) else [None]
 
 
-every_model = pytest.mark.parametrize("name", sorted(MODELS))
+NAMES = [*MODELS, *(name + CONVOLUTIONAL for name in MODELS if "convolutions" in options(name))]
+GENERATIVE = [name for name in NAMES if getattr(MODELS[registered(name)], "generative", False)]
+SEMI_SUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[registered(name)], DeepGenerativeModel)]
+UNSUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[registered(name)], DensityModel)]
+
+every_registered = pytest.mark.parametrize("name", sorted(MODELS))
+every_model = pytest.mark.parametrize("name", sorted(NAMES))
 every_way_to_predict = pytest.mark.parametrize(
-    ("name", "prediction"), [(name, prediction) for name in sorted(MODELS) for prediction in predictions(name)]
+    ("name", "prediction"), [(name, prediction) for name in sorted(NAMES) for prediction in predictions(name)]
 )
 every_generative = pytest.mark.parametrize("name", sorted(GENERATIVE))
 every_semi_supervised = pytest.mark.parametrize("name", sorted(SEMI_SUPERVISED))
@@ -48,14 +64,14 @@ def all_bayesian(name):
     return "all" if name in GENERATIVE else True
 
 
-def spec(name, kind="binomial", classes=C, **options):
+def spec(name, kind="binomial", classes=C, **chosen):
     """A small model, Bayesian throughout unless told otherwise; options that it does not have are left out."""
-    known = inspect.signature(MODELS[name]).parameters
     sizes = SMALL_HIERARCHY if name in UNSUPERVISED else SMALL
-    wanted = {"bayesian": all_bayesian(name), **sizes, **options}
-    chosen = {option: value for option, value in wanted.items() if option in known}
+    images = {"convolutions": [3, 4]} if name.endswith(CONVOLUTIONAL) else {}
+    wanted = {"bayesian": all_bayesian(name), **sizes, **images, **chosen}
+    known = {option: value for option, value in wanted.items() if option in options(name)}
     observation = {"kind": kind, "trials": 16}
-    return ModelSpec(name, chosen, D, tuple("abcdefghi"[:classes]), observation, 0.3, 0.5, SHAPE)
+    return ModelSpec(registered(name), known, D, tuple("abcdefghi"[:classes]), observation, 0.3, 0.5, SHAPE)
 
 
 def data(kind="binomial", rows=B, seed=0):

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 from small_models import (
+    CONVOLUTIONAL,
+    NAMES,
     PARAMS,
     UNSUPERVISED,
     B,
@@ -18,9 +20,11 @@ from small_models import (
     every_generative,
     every_kind,
     every_model,
+    every_registered,
     every_way_to_predict,
     minibatch,
     noise,
+    registered,
     spec,
     weights_as,
 )
@@ -115,7 +119,7 @@ def test_predictions_and_version_survive_the_disk(name, tmp_path):
     assert save_model(tmp_path / "three", about, about.build(1)) != version
 
 
-@every_model
+@every_registered
 def test_a_model_from_before_shapes_were_kept_is_read_as_one_of_rows(name, tmp_path):
     save_model(tmp_path, replace(spec(name), shape=()), spec(name).build(0))
     content = json.loads((tmp_path / SPEC).read_text())
@@ -128,7 +132,7 @@ def test_a_model_from_before_shapes_were_kept_is_read_as_one_of_rows(name, tmp_p
 def test_a_missing_or_damaged_model_is_a_data_error(name, tmp_path):
     with pytest.raises(DataError, match="no model here"):
         load_model(tmp_path)
-    save_model(tmp_path, replace(spec(name), features=D + 1), spec(name).build(0))
+    save_model(tmp_path, replace(spec(name), classes=tuple("abcd")), spec(name).build(0))
     with pytest.raises(DataError, match=r"do not belong together: size mismatch for "):
         load_model(tmp_path)
     (tmp_path / WEIGHTS).write_bytes(b"nothing of the kind")
@@ -136,7 +140,7 @@ def test_a_missing_or_damaged_model_is_a_data_error(name, tmp_path):
         load_model(tmp_path)
 
 
-@every_model
+@every_registered
 def test_an_unknown_option_is_refused_with_its_path_and_the_nearest_name(name):
     with pytest.raises(ConfigError, match=rf"^model\.{name}\.bayesain: unknown option \(did you mean 'bayesian'\?\)"):
         ModelSpec(name, {"bayesain": 1}, D, tuple("abc"), {"kind": "gaussian"}, 0.0, 1.0).build(0)
@@ -144,9 +148,8 @@ def test_an_unknown_option_is_refused_with_its_path_and_the_nearest_name(name):
 
 @every_generative
 def test_an_unknown_network_is_refused_with_the_nearest_name(name):
-    with pytest.raises(
-        ConfigError, match=rf"^model\.{name}\.bayesian: unknown network 'clasifier' \(did you mean 'classifier'\?\)"
-    ):
+    path = rf"model\.{registered(name)}\.bayesian"
+    with pytest.raises(ConfigError, match=rf"^{path}: unknown network 'clasifier' \(did you mean 'classifier'\?\)"):
         spec(name, bayesian=["encoder", "clasifier"]).build(0)
 
 
@@ -191,7 +194,7 @@ def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(
 @pytest.mark.parametrize("every", [False, True], ids=["some Bayesian", "all Bayesian"])
 def test_what_weight_samples_have_in_common_may_be_computed_once(name, prediction, every):
     """The moments with the shared part equal those of predicting anew for every weight sample."""
-    bayesian = all_bayesian(name) if every else PARAMS.model.blocks[name]["bayesian"]
+    bayesian = all_bayesian(name) if every else PARAMS.model.blocks[registered(name)]["bayesian"]
     model, x = spec(name, bayesian=bayesian, prediction=prediction).build(0).eval(), data(rows=9)
     if isinstance(model, DeepGenerativeModel):
         assert model.groundwork_has_point_weights != every
@@ -219,8 +222,14 @@ def test_terms_and_gradients_stay_finite_on_extreme_inputs(name, kind):
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-@every_model
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        pytest.param(name, seed, marks=[pytest.mark.slow] * (seed > 0 or name.endswith(CONVOLUTIONAL)))
+        for name in sorted(NAMES)
+        for seed in range(3)
+    ],
+)
 def test_fully_bayesian_models_train(name, seed):
     """200 steps with every weight a distribution, in the recipe of params.yaml: finite, and better than before.
 

@@ -20,6 +20,7 @@ SPEC = ModelSpec(
     centre=0.4,
     spread=0.4,
 )
+IMAGES = replace(SPEC, options={**SPEC.options, "convolutions": [3, 4]}, shape=(5, 1))
 # with statistics of the minibatch in every layer
 NORMALISED = replace(SPEC, name="vae", options={"hidden": [6], "latents": [2], "batch_norm": True})
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_fit import SPEC, recipe, small_data
+from small_fit import IMAGES, SPEC, recipe, small_data
 
 from al_dgm.learning.fit import Fit, Workers, fit, phase
 from al_dgm.nn.linear import BayesianLinear
@@ -19,15 +19,18 @@ def gradients_of_a_step(model, options, step, *, compile_step):
     return terms, {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def test_a_compiled_step_is_the_plain_step():
+@pytest.mark.parametrize("spec", [SPEC, pytest.param(IMAGES, marks=pytest.mark.slow)], ids=["rows", "images"])
+def test_a_compiled_step_is_the_plain_step(spec):
     """Every term and every gradient to rounding, in two phases of the warm-ups, without compiling twice."""
+    torch._dynamo.utils.counters.clear()
     with torch._dynamo.config.patch(error_on_recompile=True):
         for step in (1, 15):
             torch._dynamo.reset()
-            plain = gradients_of_a_step(SPEC.build(0), {}, step, compile_step=False)
-            compiled = gradients_of_a_step(SPEC.build(0), {}, step, compile_step=True)
+            plain = gradients_of_a_step(spec.build(0), {}, step, compile_step=False)
+            compiled = gradients_of_a_step(spec.build(0), {}, step, compile_step=True)
             for expected, found in zip(plain, compiled, strict=True):
                 torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch._dynamo.utils.counters["graph_break"]
 
 
 def test_a_compiled_fit_is_one_program():
@@ -43,9 +46,10 @@ def test_a_compiled_fit_is_one_program():
         assert compiled == pytest.approx(plain, rel=1e-3, abs=1e-3)
 
 
-def test_rounded_products_are_close_and_end_with_the_fit():
+@pytest.mark.parametrize("spec", [SPEC, IMAGES], ids=["rows", "images"])
+def test_rounded_products_are_close_and_end_with_the_fit(spec):
     """bfloat16 has 8 bits: terms agree to a per cent, and prediction is in full precision again."""
-    spec = replace(SPEC, options={"hidden": [64], "latent": 2, "bayesian": "classifier"})
+    spec = replace(spec, options={**spec.options, "hidden": [64], "bayesian": "classifier"})
     full, _ = gradients_of_a_step(spec.build(0), {}, 1, compile_step=False)
     model = spec.build(0)
     rounded, gradients = gradients_of_a_step(model, {"precision": "bfloat16"}, 1, compile_step=False)
