@@ -112,6 +112,23 @@ def evaluate(
 
 
 @app.command()
+def draw(
+    folder: Saved,
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("figures"),
+    only: Annotated[list[str], typer.Option(metavar="NAME", help="One of them; any number of times.")] = [],  # noqa: B006
+) -> None:
+    """Draw what a saved model has learnt.
+
+    generation, analogies, reconstruction, latents, activity: as far as they make sense for the model and the data.
+
+    Example: al-dgm draw models/m2 --out figures
+    """
+    from al_dgm.cli.alone import draw_and_describe
+
+    print(draw_and_describe(folder, out, only))
+
+
+@app.command()
 def status() -> None:
     """Show how far the loop is and who is waited for.
 

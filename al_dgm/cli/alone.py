@@ -30,6 +30,14 @@ def train_and_describe(labels: str, out: Path, start: Path | None, changes: Sequ
     return f"{out}: {', '.join(words)} on the holdout"
 
 
+def draw_and_describe(folder: Path, out: Path, wanted: Sequence[str]) -> str:
+    """Draw a saved model; a line for each picture."""
+    params = load_params()
+    from al_dgm.learning.alone import draw_alone
+
+    return "\n".join(draw_alone(params, Layout.here(), folder, out, wanted))
+
+
 def _check_changes(changes: Sequence[str]) -> None:
     """Refuse changes of what a model alone does not read, so that none is without effect."""
     for change in changes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,49 +97,6 @@ def known_labels(wanted: str, layout: Layout, info: DatasetInfo, seed: int) -> p
     return consensus(read_ledger(Path(wanted)))
 
 
-def _check_unsupervised(model: Model, params: Params) -> None:
-    """Refuse to learn from no label what is learnt from labels only."""
-    if model.generative and params.training.unlabelled_batch:
-        return
-    reason = "training.unlabelled_batch is 0" if model.generative else f"model '{params.model.name}' is supervised"
-    raise DataError(f"--labels: expected at least one, since {reason}, got none")
-
-
-def _start(folder: Path, spec: ModelSpec, model: Model, info: DatasetInfo) -> tuple[Mapping[str, Tensor], str]:
-    """The saved weights that ``model`` is to start from, and their version."""
-    saved, about, version = load_model(folder)
-    refuse_others(folder, about, {"name": spec.name, **of_data(info)})
-    try:
-        model.load_state_dict(saved.state_dict())
-    except RuntimeError as error:
-        other = str(error).splitlines()[1].strip().rstrip(".")
-        raise ConfigError(f"--from {folder}: expected a model with the sizes of model.{spec.name}: {other}") from None
-    return saved.state_dict(), version
-
-
-def refuse_others(folder: Path, saved: ModelSpec, wanted: Mapping[str, Any]) -> None:
-    """Refuse a saved model that is not the one that is wanted.
-
-    Raises:
-        ConfigError: with the first difference.
-    """
-    for name, value in wanted.items():
-        if getattr(saved, name) != value:
-            raise ConfigError(f"{folder}: expected a model with {name} {value}, got {getattr(saved, name)}")
-
-
-def load_alone(folder: Path, info: DatasetInfo) -> tuple[Model, ModelSpec, str]:
-    """The model in ``folder``, what it is, and its version.
-
-    Raises:
-        ConfigError: it is one of other data.
-        DataError: a file is missing or damaged.
-    """
-    found = load_model(folder)
-    refuse_others(folder, found[1], of_data(info))
-    return found
-
-
 def evaluate_alone(params: Params, layout: Layout, folder: Path, samples: int) -> dict[str, Any]:
     """How good the saved model in ``folder`` is on the holdout: scores of its predictions, bounds on log p(x).
 
@@ -163,6 +120,66 @@ def evaluate_alone(params: Params, layout: Layout, folder: Path, samples: int) -
     if isinstance(model, GenerativeModel):
         measured |= log_likelihood(model, x, params.seed, samples).summary()
     return measured
+
+
+def draw_alone(params: Params, layout: Layout, folder: Path, out: Path, wanted: Sequence[str]) -> list[str]:
+    """Draw the saved model in ``folder``; see `al_dgm.learning.drawing.draw_model`.
+
+    Raises:
+        ConfigError: the model is one of other data, or a picture is unknown.
+        DataError: a file is missing or damaged, or the model has nothing to draw.
+    """
+    from al_dgm.learning.drawing import Subject, draw_model  # noqa: PLC0415 - matplotlib takes a second
+
+    info = load_info(layout.prepared)
+    model, spec, _ = load_alone(folder, info)
+    set_up_torch(params.compute)
+    if not isinstance(model, GenerativeModel):
+        raise DataError(f"{folder}: expected a generative model such as m2, got '{spec.name}', which has no latents")
+    return draw_model(Subject(model, info, load_holdout(layout.prepared, info), params.seed), out, wanted)
+
+
+def load_alone(folder: Path, info: DatasetInfo) -> tuple[Model, ModelSpec, str]:
+    """The model in ``folder``, what it is, and its version.
+
+    Raises:
+        ConfigError: it is one of other data.
+        DataError: a file is missing or damaged.
+    """
+    found = load_model(folder)
+    _refuse_others(folder, found[1], of_data(info))
+    return found
+
+
+def _check_unsupervised(model: Model, params: Params) -> None:
+    """Refuse to learn from no label what is learnt from labels only."""
+    if model.generative and params.training.unlabelled_batch:
+        return
+    reason = "training.unlabelled_batch is 0" if model.generative else f"model '{params.model.name}' is supervised"
+    raise DataError(f"--labels: expected at least one, since {reason}, got none")
+
+
+def _start(folder: Path, spec: ModelSpec, model: Model, info: DatasetInfo) -> tuple[Mapping[str, Tensor], str]:
+    """The saved weights that ``model`` is to start from, and their version."""
+    saved, about, version = load_model(folder)
+    _refuse_others(folder, about, {"name": spec.name, **of_data(info)})
+    try:
+        model.load_state_dict(saved.state_dict())
+    except RuntimeError as error:
+        other = str(error).splitlines()[1].strip().rstrip(".")
+        raise ConfigError(f"--from {folder}: expected a model with the sizes of model.{spec.name}: {other}") from None
+    return saved.state_dict(), version
+
+
+def _refuse_others(folder: Path, saved: ModelSpec, wanted: Mapping[str, Any]) -> None:
+    """Refuse a saved model that is not the one that is wanted.
+
+    Raises:
+        ConfigError: with the first difference.
+    """
+    for name, value in wanted.items():
+        if getattr(saved, name) != value:
+            raise ConfigError(f"{folder}: expected a model with {name} {value}, got {getattr(saved, name)}")
 
 
 def _in_use(params: Params) -> dict[str, Any]:

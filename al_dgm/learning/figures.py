@@ -67,7 +67,8 @@ def save(figure: Figure, path: Path) -> None:
 
 
 @contextmanager
-def _drawing(width: float, height: float) -> Iterator[Figure]:
+def drawing(width: float, height: float) -> Iterator[Figure]:
+    """A figure of that size in inches, in the project's style."""
     with rc_context(_STYLE):
         yield Figure(figsize=(width, height))
 
@@ -81,7 +82,7 @@ def class_colours(count: int) -> list[str]:
 
 def learning_curve(curve: pd.DataFrame) -> Figure:
     """Holdout accuracy and NLL over the number of labels; ``curve`` has columns labels, accuracy, nll."""
-    with _drawing(7.2, 2.9) as figure:
+    with drawing(7.2, 2.9) as figure:
         left, right = figure.subplots(1, 2)
         _line(left, curve["labels"], curve["accuracy"], BLUE, "accuracy", "{:.1%}")
         left.set_ylim(top=min(1.005, left.get_ylim()[1]))
@@ -107,7 +108,7 @@ def class_balance(counts: pd.DataFrame) -> Figure:
     """
     classes = [name for name in counts.columns if name != SKIPPED]
     colours = {**dict(zip(classes, class_colours(len(classes)), strict=True)), SKIPPED: PALE}
-    with _drawing(7.2, 2.9) as figure:
+    with drawing(7.2, 2.9) as figure:
         axes = figure.subplots()
         floor = np.zeros(len(counts))
         for name in counts.columns:
@@ -131,7 +132,7 @@ def query_grid(rows: Mapping[str, Sequence[QueriedExample]], classes: Sequence[s
     colours = dict(zip(classes, class_colours(len(classes)), strict=True))
     columns = max(len(examples) for examples in rows.values())
     everything = np.concatenate([example.image.ravel() for examples in rows.values() for example in examples])
-    with _drawing(0.9 + 0.56 * columns, 0.35 + 0.74 * len(rows)) as figure:
+    with drawing(0.9 + 0.56 * columns, 0.35 + 0.74 * len(rows)) as figure:
         grid = figure.subplots(len(rows), columns, squeeze=False)
         figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.015, wspace=0.03, hspace=0.03))
         for line, (name, examples) in zip(grid, rows.items(), strict=True):
@@ -154,7 +155,7 @@ def query_plane(pool: Array, queried: pd.DataFrame, axis_names: tuple[str, str])
         axis_names: of the two features.
     """
     rounds = sorted(queried["round"].unique())
-    with _drawing(5.4, 4.0) as figure:
+    with drawing(5.4, 4.0) as figure:
         axes = figure.subplots()
         axes.scatter(pool[:, 0], pool[:, 1], s=6, color=PALE, linewidths=0, label="pool")
         for (label, rows), marker in zip(queried.groupby("label", dropna=False), "osD^vPX*<>hp8d" * 9, strict=False):
@@ -190,7 +191,7 @@ def reliability_diagram(table: pd.DataFrame, ece: float) -> Figure:
     """Accuracy over confidence in bins of `metrics.reliability`, and how many predictions each bin holds."""
     filled = table[table["count"] > 0]
     centre, width = (table["lower"] + table["upper"]) / 2, table["upper"] - table["lower"]
-    with _drawing(3.9, 4.2) as figure:
+    with drawing(3.9, 4.2) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
         top.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="perfectly calibrated")
         top.vlines(filled["confidence"], filled["confidence"], filled["accuracy"], color=ORANGE, linewidth=2, alpha=0.6)
@@ -214,7 +215,7 @@ def latent_plane(
     """
     plane, shares = principal_plane(means)
     known = np.array([label or "" for label in labels])
-    with _drawing(5.6, 4.2) as figure:
+    with drawing(5.6, 4.2) as figure:
         axes = figure.subplots()
         x, y = plane.T
         unknown = known == ""
@@ -253,7 +254,7 @@ def training_curves(histories: Mapping[int, pd.DataFrame]) -> Figure:
     columns = min(3, len(terms))
     lines = -(-len(terms) // columns)
     rounds = sorted(histories)
-    with _drawing(0.9 + 2.3 * columns, 0.4 + 1.9 * lines) as figure:
+    with drawing(0.9 + 2.3 * columns, 0.4 + 1.9 * lines) as figure:
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
         for axes, term in zip(grid, terms, strict=False):
             for k in rounds:

@@ -33,8 +33,8 @@ def latent_means(layout: Layout, k: int, seed: int) -> pd.DataFrame | None:
     model, _, _ = load_model(layout.round(k) / "model")
     if not isinstance(model, GenerativeModel):
         return None
-    frames = [_means(model, ids, x, seed) for ids, x in _examples(layout, k)]
-    return pd.concat(frames)
+    frames = [pd.DataFrame(represented(model, x, seed), index=ids) for ids, x in _examples(layout, k)]
+    return pd.concat(frames).rename_axis("id")
 
 
 def _examples(layout: Layout, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -51,10 +51,11 @@ def _examples(layout: Layout, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]
 
 
 @torch.no_grad()
-def _means(model: GenerativeModel, ids: np.ndarray, x: np.ndarray, seed: int) -> pd.DataFrame:
+def represented(model: GenerativeModel, x: np.ndarray, seed: int) -> np.ndarray:
+    """Latent means of x [N, D] at the mean of the weights, [N, Z]."""
     parts = []
     with mean_weights(model):
         for part in torch.from_numpy(x).split(BATCH):
             noise = CommonNoise(generator(integer_seed(seed, "latents")))
             parts.append(model.represent(part, noise).numpy())
-    return pd.DataFrame(np.concatenate(parts), index=pd.Index(ids, name="id"))
+    return np.concatenate(parts)

@@ -60,7 +60,7 @@ def findings(project, level):
 def test_the_commands_are_those_that_are_promised():
     """Nobody loses a command unnoticed."""
     loop = {("rounds",), ("data", "fetch"), ("status",), ("report",), ("doctor",), ("version",)}
-    assert set(LEAVES) == {*loop, ("train",), ("evaluate",)}
+    assert set(LEAVES) == {*loop, ("train",), ("evaluate",), ("draw",)}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
