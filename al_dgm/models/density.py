@@ -35,6 +35,7 @@ class Sizes:
     depth: int
     batch_norm: bool
     importance_samples: int
+    monte_carlo_samples: int = 1
     convolutions: Sequence[int] = ()
 
 
@@ -149,13 +150,16 @@ class DensityModel(GenerativeModel):
         return self._log_classifier(self.represent(x, noise), noise)
 
     def terms(self, batch: Minibatch, settings: Settings) -> dict[str, Tensor]:
-        """Bounds on log p(x) of both sets, by ``importance_samples`` draws, and −log p(y | means)."""
+        """Bounds on log p(x) of both sets and −log p(y | means).
+
+        A bound is the mean of M = ``monte_carlo_samples`` estimates, each by K = ``importance_samples`` draws.
+        """
         unlabelled, _ = batch.sizes
         noise = JoinedNoise(batch.unlabelled_noise, batch.labelled_noise, batch.sizes)
         x = self.space.observation.draw(torch.cat([batch.x_unlabelled, batch.x_labelled]), noise)
-        alone = self.importance_samples == 1
-        found = self.infer(x, noise, self.importance_samples, latents=settings.latents, closed_form=alone)
-        bound = importance_weighted_bound(found.bound)
+        K, M = self.importance_samples, self.sizes.monte_carlo_samples
+        found = self.infer(x, noise, K * M, latents=settings.latents, closed_form=K == 1)
+        bound = importance_weighted_bound(found.bound.unflatten(0, (K, M))).mean(0)
         log_p = self._log_classifier(found.means[unlabelled:].detach(), batch.labelled_noise)
         result = {"labelled_bound": bound[unlabelled:], "classification": F.nll_loss(log_p, batch.y, reduction="none")}
         return result | ({"unlabelled_bound": bound[:unlabelled]} if unlabelled else {})

@@ -32,6 +32,7 @@ class VAE(DensityModel):
         depth: how many hidden layers each network has.
         batch_norm: normalise the hidden layers of encoder and decoder.
         importance_samples: K of the bound that is trained; 1 is the ELBO.
+        monte_carlo_samples: how many estimates of that bound a training step averages over.
         classifier_hidden: sizes of the hidden layers of the classifier of the latent means.
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``classifier``, ``encoder``,
             ``decoder``.
@@ -46,10 +47,11 @@ class VAE(DensityModel):
         depth: Annotated[int, Field(ge=1)] = 1,
         batch_norm: bool = False,  # noqa: FBT001, FBT002 - an option in params.yaml
         importance_samples: Annotated[int, Field(ge=1)] = 1,
+        monte_carlo_samples: Annotated[int, Field(ge=1)] = 1,
         classifier_hidden: list[int] = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
     ) -> None:
-        sizes = Sizes(hidden, latents, depth, batch_norm, importance_samples, convolutions)
+        sizes = Sizes(hidden, latents, depth, batch_norm, importance_samples, monte_carlo_samples, convolutions)
         super().__init__(space, sizes, classifier_hidden, bayesian)
         below = [self.x, *latents]
         levels = range(len(latents))

@@ -143,6 +143,19 @@ def test_training_by_importance_samples_trains_their_bound(name):
 
 
 @every_unsupervised
+@pytest.mark.parametrize("importance", [1, 3])
+def test_monte_carlo_samples_are_averaged_over(name, importance):
+    """The mean of four estimates of the bound, each by draws of its own; of one estimate it is the estimate."""
+    x, none = data(), torch.zeros(0).long()
+    options = {"bayesian": "none", "importance_samples": importance}
+    model = spec(name, **options, monte_carlo_samples=4).build(0)
+    found = model.terms(minibatch(x[:0], none, x), Settings())["unlabelled_bound"]
+    draws = model.infer(x, noise(1), 4 * importance, closed_form=importance == 1).bound
+    expected = torch.stack([importance_weighted_bound(draws[m::4]) for m in range(4)]).mean(0)
+    torch.testing.assert_close(found, expected)
+
+
+@every_unsupervised
 def test_normalised_layers_use_the_minibatch_in_training_and_the_population_afterwards(name):
     """The statistics of a single minibatch that was all of the data are those of the minibatch."""
     model, x = spec(name, bayesian="none", batch_norm=True).build(0).train(), data(rows=20)

@@ -406,6 +406,12 @@ CASES = [
         "--from rounds/1/model: expected a model with the sizes of model.m2: size mismatch for encoder.…",
     ),
     Case(
+        "a picture that there is none of",
+        sets(),
+        ("al_dgm", "draw", "rounds/1/model", "--only", "analogies"),
+        "figures/analogies.png is not drawn: examples of shape [2] are no images",
+    ),
+    Case(
         "a model of other data",
         prepares(TABLE),
         ("al_dgm", "evaluate", "rounds/1/model"),

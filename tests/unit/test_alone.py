@@ -10,9 +10,9 @@ from small_project import make_project
 
 from al_dgm.config import load_params
 from al_dgm.data.prepared import load_info, load_truth
-from al_dgm.errors import AlDgmError, ConfigError
+from al_dgm.errors import AlDgmError, ConfigError, DataError
 from al_dgm.labelling.ledger import consensus, read_ledger
-from al_dgm.learning.alone import evaluate_alone, known_labels, load_alone, train_alone
+from al_dgm.learning.alone import draw_alone, evaluate_alone, known_labels, load_alone, train_alone
 from al_dgm.learning.model_files import load_model
 from al_dgm.learning.rounds import train_round
 
@@ -101,7 +101,8 @@ def test_fine_tuning_starts_from_the_saved_weights_with_other_minibatches(projec
     small = ["model.name=vae", "training.steps=2", "model.vae.hidden=[6]", "model.vae.latents=[2]"]
     file = project.folder / "params.yaml"
     train_alone(load_params(file, small), project.layout, "none", first, None, trainer)
-    finer = [*small, "model.vae.importance_samples=5", "training.learning_rate=1e-4"]
+    samples = ["model.vae.importance_samples=5", "model.vae.monte_carlo_samples=2"]
+    finer = [*small, *samples, "training.learning_rate=1e-4"]
     train_alone(load_params(file, finer), project.layout, "none", second, first, trainer)
     before, after = trainer.jobs
     saved, _, version = load_model(first)
@@ -191,6 +192,11 @@ def test_measuring_again_gives_the_scores_of_the_training_and_bounds_besides(pro
     assert found["elbo"] == pytest.approx(trained["bound"], abs=0.2)
     assert found["elbo"] < found["importance_weighted"]
     assert (found["importance_samples"], found["examples"]) == (20, 20)
-    supervised = load_params(project.folder / "params.yaml", ["model.name=logistic"])
-    train_alone(supervised, project.layout, "6", tmp_path / "logistic", None, Trainer())
-    assert "elbo" not in evaluate_alone(supervised, project.layout, tmp_path / "logistic", samples=20)
+
+
+def test_a_supervised_model_has_neither_bounds_nor_pictures(project, tmp_path):
+    params = load_params(project.folder / "params.yaml", ["model.name=logistic", "training.steps=2"])
+    train_alone(params, project.layout, "6", tmp_path, None, Trainer())
+    assert "elbo" not in evaluate_alone(params, project.layout, tmp_path, samples=20)
+    with pytest.raises(DataError, match="expected a generative model such as m2, got 'logistic', which has no latents"):
+        draw_alone(params, project.layout, tmp_path, tmp_path / "figures", [])
