@@ -1,4 +1,4 @@
-"""`al-dgm train`, `evaluate`: from words of the command line to a model alone, and back to words."""
+"""`al-dgm train`, `evaluate`, `draw`: from words of the command line to a model alone, and back to words."""
 
 from __future__ import annotations
 
