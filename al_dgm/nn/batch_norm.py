@@ -3,6 +3,9 @@
 A training step normalises by its own minibatch and changes nothing else, so that a resumed fit needs no more than the
 weights. After the last step `population_statistics` goes over the training set once, with the final weights (or their
 average), as the authors of the ladder VAE did; prediction normalises by those.
+
+Where not all rows of a pass are to count alike, `weighted_rows` says how much each does, and `same_statistics` lets a
+later pass be normalised by the minibatch of the one before.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ class BatchNorm(nn.Module):
 
     Attributes:
         mean_over_workers: differentiable; see `share_statistics`.
+        weights: of the rows in μ and σ², [rows], see `weighted_rows`; None for all alike.
+        latest: μ, σ² of the last minibatch with ``weights``, as constants.
+        repeats: normalise by ``latest``; see `same_statistics`.
         mean: μ of the population, used outside training.
         variance: σ² likewise.
     """
@@ -42,21 +48,36 @@ class BatchNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("variance", torch.ones(features))
         self.mean_over_workers: Callable[[Tensor], Tensor] = own
+        self.weights: Tensor | None = None
+        self.latest: tuple[Tensor, Tensor] | None = None
+        self.repeats = False
         self.collected: list[tuple[Tensor, Tensor]] | None = None
 
     def forward(self, h: Tensor) -> Tensor:
         """Normalised h, [..., H]."""
-        rows = h.reshape(-1, len(self.scale))
-        mean, variance = self._minibatch(rows) if self.training else (self.mean, self.variance)
-        normal = (rows - mean) * torch.rsqrt(variance + EPSILON) * self.scale + self.shift
-        return normal.view(h.shape)
+        maps: Tensor = h.unflatten(-1, (-1, len(self.scale)))
+        mean, variance = self._statistics(maps) if self.training else (self.mean, self.variance)
+        normal: Tensor = (maps - mean) * torch.rsqrt(variance + EPSILON) * self.scale + self.shift
+        return normal.flatten(-2)
 
-    def _minibatch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        mean = self.mean_over_workers(rows.mean(0))
-        variance = self.mean_over_workers((rows - mean).square().mean(0))
+    def _statistics(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        if self.repeats and self.latest is not None:
+            return self.latest
+        mean = self.mean_over_workers(self._mean(maps))
+        variance = self.mean_over_workers(self._mean((maps - mean).square()))
+        found = mean.detach(), variance.detach()
+        if self.weights is not None:
+            self.latest = found
         if self.collected is not None:
-            self.collected.append((mean.detach(), variance.detach()))
+            self.collected.append(found)
         return mean, variance
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Of [..., rows, positions, H] over all but H."""
+        if self.weights is None:
+            return values.flatten(0, -2).mean(0)
+        weights = self.weights / self.weights.sum()
+        return (weights @ values.flatten(-2)).reshape(-1, values.shape[-1]).mean(0)
 
     def settle(self) -> None:
         """Take the collected minibatches together: the population's statistics, if they were all of it."""
@@ -76,6 +97,33 @@ def share_statistics(model: nn.Module, mean_over_workers: Callable[[Tensor], Ten
     """Let every layer normalise by the minibatch of all workers together."""
     for layer in batch_norms(model):
         layer.mean_over_workers = mean_over_workers
+
+
+@contextmanager
+def weighted_rows(model: nn.Module, weights: Tensor) -> Iterator[None]:
+    """Inside, every layer takes its statistics of rows by ``weights`` [rows], whose sum is the same on every worker.
+
+    A row of weight 0 is normalised by the others.
+    """
+    for layer in batch_norms(model):
+        layer.weights = weights
+    try:
+        yield
+    finally:
+        for layer in batch_norms(model):
+            layer.weights = None
+
+
+@contextmanager
+def same_statistics(model: nn.Module) -> Iterator[None]:
+    """Inside, every layer normalises by the last minibatch that it saw in `weighted_rows`, as by constants."""
+    for layer in batch_norms(model):
+        layer.repeats = True
+    try:
+        yield
+    finally:
+        for layer in batch_norms(model):
+            layer.repeats, layer.latest = False, None
 
 
 @contextmanager

@@ -58,12 +58,14 @@ class BatchNoise:
 class JoinedNoise:
     """Noise for one pass over two sets of examples, each with a source of its own: first unlabelled, then labelled.
 
-    Rows are the examples of both, or the pairs of both.
+    Rows are the examples of both, or the pairs of both. A labelled example has one pair, or where ``enumerated`` as
+    many as an unlabelled one.
     """
 
-    def __init__(self, unlabelled: Noise, labelled: Noise, sizes: tuple[int, int]) -> None:
+    def __init__(self, unlabelled: Noise, labelled: Noise, sizes: tuple[int, int], *, enumerated: bool = False) -> None:
         self._sources = (unlabelled, labelled)
         self._sizes = sizes
+        self._enumerated = enumerated
 
     def normal(self, shape: torch.Size) -> Tensor:
         """N(0, 1) draws."""
@@ -74,13 +76,19 @@ class JoinedNoise:
         return self._joined("uniform", shape)
 
     def _joined(self, kind: str, shape: torch.Size) -> Tensor:
-        labelled = self._sizes[1] if self._sizes[0] else shape[-2]
+        labelled = self._labelled_rows(shape[-2])
         parts = [
             getattr(source, kind)(torch.Size([*shape[:-2], rows, shape[-1]]))
             for source, rows in zip(self._sources, (shape[-2] - labelled, labelled), strict=True)
             if rows
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+
+    def _labelled_rows(self, rows: int) -> int:
+        unlabelled, labelled = self._sizes
+        if self._enumerated or not unlabelled:
+            return rows * labelled // (unlabelled + labelled)
+        return labelled
 
 
 class CommonNoise:

@@ -187,6 +187,17 @@ def test_two_sets_in_one_pass_draw_from_streams_of_their_own():
     assert torch.equal(alone, BatchNoise(generator(1)).uniform(torch.Size([3, 2])))
 
 
+def test_labelled_rows_that_are_enumerated_too_draw_from_their_own_stream():
+    """Examples, and five pairs of each; also where there is one set only."""
+    for sizes in ((4, 3), (0, 3), (4, 0)):
+        joined = JoinedNoise(BatchNoise(generator(0)), BatchNoise(generator(1)), sizes, enumerated=True)
+        sources = BatchNoise(generator(0)), BatchNoise(generator(1))
+        for width in (1, 5):
+            found = joined.normal(torch.Size([2, sum(sizes) * width, 6]))
+            parts = [s.normal(torch.Size([2, n * width, 6])) for s, n in zip(sources, sizes, strict=True) if n]
+            assert torch.equal(found, torch.cat(parts, dim=1))
+
+
 def test_numbers_that_were_drawn_beforehand_are_those_that_would_have_been_drawn():
     shapes = [("normal", torch.Size([2, 3])), ("uniform", torch.Size([4, 1])), ("normal", torch.Size([1, 5]))]
     recorded, direct = RecordedNoise(noise()), noise()
