@@ -8,6 +8,7 @@ from al_dgm.models.adgm import ADGM
 from al_dgm.models.avae import AVAE
 from al_dgm.models.base import DeepGenerativeModel, GenerativeModel, Model, Space
 from al_dgm.models.bdgm import BDGM
+from al_dgm.models.cagem import CaGeM
 from al_dgm.models.lvae import LVAE
 from al_dgm.models.m1m2 import M1M2
 from al_dgm.models.m2 import M2
@@ -19,6 +20,7 @@ MODELS: dict[str, Callable[..., Model]] = {
     "adgm": ADGM,
     "avae": AVAE,
     "bdgm": BDGM,
+    "cagem": CaGeM,
     "logistic": logistic,
     "lvae": LVAE,
     "m1m2": M1M2,

@@ -87,15 +87,26 @@ class AuxiliaryModel(DeepGenerativeModel):
         """L_s(x, y), [S, R], with the draws a_s that the classifier was given."""
         of_x, label = self._inputs(x, pairs)
         of_a = OfExamples(seen.auxiliary, pairs)
-        q_z = gaussian(self.encoder(of_x, of_a, label, noise=noise))
-        z = sample_gaussian(*q_z, noise)
+        z, q_z = self.draw_latent(of_x, of_a, label, noise)
         p_a, p_x = self.conditionals(of_x, of_a, label, z, noise)
         reconstruction = self.space.observation.log_density(pairs.spread(x), p_x)
         # Of this draw always: z depends on a, so a closed form in a at a given z would not be a bound.
         log_p_a = normal_log_density(pairs.spread(seen.auxiliary), *gaussian(p_a))
         kl_a = pairs.spread(seen.log_q_auxiliary[..., None])[..., 0] - log_p_a
         kl_z = latent_kl(z, q_z, None, closed_form=closed_form)
-        return tempering.likelihood * reconstruction + self.log_prior_of(pairs) - tempering.latents * (kl_a + kl_z)
+        log_p_y = self.log_prior_given(z, pairs, noise)
+        return tempering.likelihood * reconstruction + log_p_y - tempering.latents * (kl_a + kl_z)
+
+    def draw_latent(
+        self, of_x: OfExamples, of_a: OfExamples, label: Label, noise: Noise
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """z from q(z | a, y, x), [S, R, Z], and that Gaussian's mean and log-variance."""
+        q_z = gaussian(self.encoder(of_x, of_a, label, noise=noise))
+        return sample_gaussian(*q_z, noise), q_z
+
+    def log_prior_given(self, z: Tensor, pairs: Pairs, noise: Noise) -> Tensor:  # noqa: ARG002 - p(y | z) = p(y)
+        """log p(y | z) of every pair, [R] or [S, R]."""
+        return self.log_prior_of(pairs)
 
     def represent(self, x: Tensor, noise: Noise) -> Tensor:
         """Mean of q(z | a, x, ŷ) at the mean of q(a | x), [B, Z]."""

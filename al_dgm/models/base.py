@@ -291,8 +291,7 @@ class DeepGenerativeModel(GenerativeModel):
         """Parameters of p(x | y, z, ·) at draws of z, and of y where it is not given as class indices [S]."""
         z = self.prior_sample(noise, samples, self.latent)
         if y is None:
-            below = self.log_prior.exp().cumsum(0)[:-1]
-            y = torch.searchsorted(below, noise.uniform(torch.Size([samples, 1]))[:, 0], right=True)
+            y = drawn(self.log_prior.expand(samples, -1), noise)
         return self.decode(y, z, noise)
 
     def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
@@ -348,9 +347,9 @@ class DeepGenerativeModel(GenerativeModel):
     def groundwork(self, x: Tensor, noise: Noise, samples: int) -> tuple[Tensor, ...]:
         """The costly part of `log_predictive`, which may be the same for every weight sample; () where there is none.
 
-        Here `log_bayes`, unless the classifier alone predicts.
+        Here `log_bayes`, where it takes part in the prediction.
         """
-        return () if self.prediction == "classifier" else (self.log_bayes(x, noise, samples),)
+        return (self.log_bayes(x, noise, samples),) if self.prediction in {"bayes", "both"} else ()
 
     @property
     def groundwork_has_point_weights(self) -> bool:
@@ -391,21 +390,22 @@ class DeepGenerativeModel(GenerativeModel):
         noise = JoinedNoise(batch.unlabelled_noise, batch.labelled_noise, batch.sizes)
         x = self.space.observation.draw(torch.cat([batch.x_unlabelled, batch.x_labelled]), noise)
         seen = self.recognise(x, noise, samples=1)
-        log_q = seen.log_q[:, :unlabelled]
-        pairs = Pairs(unlabelled, batch.y, self._candidates(log_q, batch.unlabelled_noise), self.space.classes)
+        alone = seen.log_q[:, :unlabelled]
+        pairs = Pairs(unlabelled, batch.y, self._candidates(alone, batch.unlabelled_noise), self.space.classes)
         tempering = Tempering(self.likelihood_weight, settings.latents)
         of_candidates, labelled_bound = pairs.split(self.bounds(x, seen, pairs, noise, 1, tempering=tempering))
-        log_q_candidates, log_q_given = pairs.pick(seen.log_q)
+        log_q, log_q_given = pairs.pick(seen.log_q)
         result = {"labelled_bound": labelled_bound.mean(0), "classification": -log_q_given.mean(0)}
         if not unlabelled:
             return result
-        omega = settings.responsibility
-        pulled = omega * log_q_candidates + (1 - omega) * log_q_candidates.detach()
-        result["unlabelled_bound"] = unlabelled_bound(of_candidates, pulled)
-        result["q"] = log_mean_exp(log_q, dim=0).exp()
+        result["unlabelled_bound"] = unlabelled_bound(of_candidates, pulled(log_q, settings.responsibility))
+        return result | self._regularised(x[:unlabelled], alone, batch.unlabelled_noise, settings)
+
+    def _regularised(self, x: Tensor, log_q: Tensor, noise: Noise, settings: Settings) -> dict[str, Tensor]:
+        """What regularises the classifier on unlabelled x: its probabilities, and the adversarial divergence."""
+        result = {"q": log_mean_exp(log_q, dim=0).exp()}
         if settings.adversarial_radius:
-            radius = settings.adversarial_radius
-            result["adversarial"] = self.adversarial(x[:unlabelled], batch.unlabelled_noise, radius)
+            result["adversarial"] = self.adversarial(x, noise, settings.adversarial_radius)
         return result
 
     def adversarial(self, x: Tensor, noise: Noise, radius: float) -> Tensor:
@@ -431,6 +431,17 @@ class DeepGenerativeModel(GenerativeModel):
     def _inputs(self, x: Tensor, pairs: Pairs) -> tuple[OfExamples, Label]:
         """x and y of every pair, as networks read them."""
         return OfExamples(self.space.network_input(x), pairs), self.space.network_label(pairs)
+
+
+def drawn(log_p: Tensor, noise: Noise) -> Tensor:
+    """A class of each row's log-probabilities [S, C], as class indices [S]."""
+    below = log_p.exp().cumsum(-1)[:, :-1]
+    return (noise.uniform(torch.Size([len(log_p), 1])) >= below).sum(-1)
+
+
+def pulled(log_q: Tensor, responsibility: Factor) -> Tensor:
+    """``log_q``, its gradient times ω."""
+    return responsibility * log_q + (1 - responsibility) * log_q.detach()
 
 
 def is_bayesian(network: str, bayesian: str | list[str]) -> bool:

@@ -1,9 +1,9 @@
 """Bounds where the answer is known: linear-Gaussian models whose inference networks are the exact posterior.
 
-    z ~ N(0, I)      a | z ~ N(Dz, s_a² I) (not M2)      x | a, y, z ~ N(Wa + Uz + Vy + b, s² I), W = 0 but for SDGM
+    z ~ N(0, I)      a | z ~ N(Dz, s_a² I) (not M2)      x | a, y, z ~ N(Wa + Uz + Vy + b, s² I)
 
 BDGM instead has x | z ~ N(Uz + b, s² I) and y | x, z ~ softmax(Rx + r), which leaves p(z | x, y) = p(z | x) Gaussian.
-
+W = 0 in M2 and ADGM, U = 0 in CaGeM, whose z_1 and z_2 are a and z. There p(y | z_2) is a p(y) that is not uniform.
 Then log p(x, y, latents) − log q(latents | x, y) = log p(x, y), whatever is drawn.
 """
 
@@ -36,6 +36,7 @@ from torch.distributions import kl_divergence as torch_kl
 from al_dgm.models import DeepGenerativeModel
 from al_dgm.models.adgm import ADGM
 from al_dgm.models.auxiliary import AuxiliaryModel
+from al_dgm.models.cagem import CaGeM
 from al_dgm.models.m2 import M2
 from al_dgm.models.sdgm import SDGM
 from al_dgm.nn.mlp import MLP
@@ -43,6 +44,7 @@ from al_dgm.nn.noise import BatchNoise, generator
 from al_dgm.objectives.bounds import importance_weighted_bound, log_mean_exp, unlabelled_bound
 
 B = 4
+UNIFORM, UNEQUAL = torch.full((C,), 1 / C).double(), torch.tensor([0.5, 0.2, 0.3]).double()
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,18 @@ class Case:
     evidence: Callable[[Tensor], Tensor]
     generated: MultivariateNormal  # x as each class, batch of C
     covariance: Tensor  # of z, (a,) x given y
+    p_y: Tensor = UNIFORM
 
 
-def given_class(p_x_given_y: MultivariateNormal) -> Callable[[Tensor], Tensor]:
-    """log p(x | y) − log C, of a batch of C distributions."""
-    return lambda x: p_x_given_y.log_prob(x[:, None]) - math.log(C)
+def given_class(p_x_given_y: MultivariateNormal, p_y: Tensor = UNIFORM) -> Callable[[Tensor], Tensor]:
+    """log p(x | y) + log p(y), of a batch of C distributions."""
+    return lambda x: p_x_given_y.log_prob(x[:, None]) + p_y.log()
 
 
-def set_classifier(network: MLP, means: Tensor, covariance: Tensor, latents: int) -> None:
+def set_classifier(network: MLP, means: Tensor, covariance: Tensor, latents: int, p_y: Tensor = UNIFORM) -> None:
     """The exact p(y | x): softmax of linear discriminants; the columns of the latents are zero."""
     directions = torch.linalg.solve(covariance, means.T).T
-    bias = -0.5 * (directions * means).sum(1)
+    bias = p_y.log() - 0.5 * (directions * means).sum(1)
     set_network(network, [("x", directions), ("a", torch.zeros(C, latents).double())][: 1 + bool(latents)], bias, None)
 
 
@@ -88,14 +91,20 @@ def exact_m2() -> Case:
 def exact_auxiliary(kind: type[AuxiliaryModel]) -> Case:
     """a and z are coupled dimension by dimension, and y moves features of its own: so q(a | x) can be exact."""
     torch.manual_seed(1)
-    model = kind(SPACE, hidden=[], latent=Z, auxiliary=Z, bayesian="none", likelihood_weight=1.0).double()
+    fan_in = D + Z + C
+    sizes = (
+        {"hidden": [2 * fan_in] * 2, "latents": [Z, Z]}
+        if kind is CaGeM
+        else {"hidden": [], "latent": Z, "auxiliary": Z}
+    )
+    model = kind(SPACE, **sizes, bayesian="none", likelihood_weight=1.0).double()
     zero = torch.zeros(Z, Z).double()
     skip, W, U = (torch.tensor(values).double().diag() for values in ([0.8, -1.1], [1.4, 0.6], [-0.5, 0.9]))
     V, b = torch.cat([zero, zero, torch.randn(2, 2).double()]), torch.randn(D).double()
     V = torch.cat([V, -V[:, :1]], dim=1)
     W, U = torch.cat([W, zero, zero]), torch.cat([zero, U, zero])
-    if kind is ADGM:  # x does not depend on a
-        W = 0 * W
+    W = 0 * W if kind is ADGM else W  # x does not depend on a
+    U = 0 * U if kind is CaGeM else U  # nor on z_2
     own = eye(2 * Z + D)  # the sources of z, a and x
     to_z = own[:Z]
     to_a = skip @ to_z + math.sqrt(AUXILIARY_NOISE) * own[Z : 2 * Z]
@@ -112,13 +121,15 @@ def exact_auxiliary(kind: type[AuxiliaryModel]) -> Case:
     at_zero = torch.zeros(Z).double()
     to_prior = [("y", torch.zeros(Z, C).double()), ("z", skip)]
     set_network(model.auxiliary_decoder, to_prior, at_zero, at_zero + AUXILIARY_NOISE)
-    from_all = [("a", W), ("y", V), ("z", U)]
-    seen = from_all[1:] if kind is ADGM else from_all
+    of_y, of_a, of_z = ("y", V), ("a", W), ("z", U)
+    seen = {ADGM: [of_y, of_z], SDGM: [of_a, of_y, of_z], CaGeM: [of_y, of_a]}[kind]
     set_network(model.decoder, seen, b, torch.full((D,), NOISE, dtype=torch.float64))
-    means = (V + b[:, None]).T
-    set_classifier(model.classifier, means, covariance[x, x], Z)
+    means, p_y = (V + b[:, None]).T, UNEQUAL if kind is CaGeM else UNIFORM
+    set_classifier(model.classifier, means, covariance[x, x], Z, p_y)
+    if kind is CaGeM:
+        set_network(model.label_decoder, [("z", torch.zeros(C, Z).double())], p_y.log(), None)
     p_x_given_y = MultivariateNormal(means, covariance[x, x])
-    return Case(model, given_class(p_x_given_y), p_x_given_y, covariance)
+    return Case(model, given_class(p_x_given_y, p_y), p_x_given_y, covariance, p_y)
 
 
 def exact_adgm() -> Case:
@@ -129,6 +140,10 @@ def exact_sdgm() -> Case:
     return exact_auxiliary(SDGM)
 
 
+def exact_cagem() -> Case:
+    return exact_auxiliary(CaGeM)
+
+
 def exact_bdgm() -> Case:
     """x does not depend on y, which is read off it."""
     model, p_x, covariance, label = exact_poster_model()
@@ -136,9 +151,10 @@ def exact_bdgm() -> Case:
     return Case(model, lambda x: p_x.log_prob(x)[:, None] + label(x), as_any_class, covariance)
 
 
-@pytest.fixture(
-    scope="module", params=[exact_m2, exact_adgm, exact_sdgm, exact_bdgm], ids=["m2", "adgm", "sdgm", "bdgm"]
-)
+EXACT = [exact_m2, exact_adgm, exact_sdgm, exact_cagem, exact_bdgm]
+
+
+@pytest.fixture(scope="module", params=EXACT, ids=["m2", "adgm", "sdgm", "cagem", "bdgm"])
 def case(request):
     return request.param()
 
@@ -173,7 +189,7 @@ def test_what_is_generated_is_distributed_as_the_model_says(case, given):
         x = observation.sample(case.model.generate(source, 20_000, y), source)
     means, covariance = case.generated.mean, case.generated.covariance_matrix[0]
     if given is None:
-        assert_draws_have(x, means.mean(0), covariance + means.T.cov(correction=0))
+        assert_draws_have(x, case.p_y @ means, covariance + means.T.cov(correction=0, aweights=case.p_y))
     else:
         assert_draws_have(x, means[given], covariance)
 

@@ -40,13 +40,17 @@ def options(name):
 
 def predictions(name):
     """The ways to predict that this model may be told to, or None where there is no choice."""
-    return get_args(options(name)["prediction"].annotation) if "prediction" in options(name) else [None]
+    if "prediction" not in options(name):
+        return [None]
+    named = get_args(options(name)["prediction"].annotation)
+    return [way for way in named if isinstance(way, str)] + [way for union in named for way in get_args(union)]
 
 
 NAMES = [*MODELS, *(name + CONVOLUTIONAL for name in MODELS if "convolutions" in options(name))]
 GENERATIVE = [name for name in NAMES if getattr(MODELS[registered(name)], "generative", False)]
 SEMI_SUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[registered(name)], DeepGenerativeModel)]
 UNSUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[registered(name)], DensityModel)]
+NORMALISED = [name for name in GENERATIVE if "batch_norm" in options(name)]
 
 every_registered = pytest.mark.parametrize("name", sorted(MODELS))
 every_model = pytest.mark.parametrize("name", sorted(NAMES))
@@ -56,6 +60,7 @@ every_way_to_predict = pytest.mark.parametrize(
 every_generative = pytest.mark.parametrize("name", sorted(GENERATIVE))
 every_semi_supervised = pytest.mark.parametrize("name", sorted(SEMI_SUPERVISED))
 every_unsupervised = pytest.mark.parametrize("name", sorted(UNSUPERVISED))
+every_normalised = pytest.mark.parametrize("name", sorted(NORMALISED))
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -66,12 +71,19 @@ def all_bayesian(name):
 
 def spec(name, kind="binomial", classes=C, **chosen):
     """A small model, Bayesian throughout unless told otherwise; options that it does not have are left out."""
-    sizes = SMALL_HIERARCHY if name in UNSUPERVISED else SMALL
+    sizes = SMALL_HIERARCHY if "latents" in options(name) else SMALL
     images = {"convolutions": [3, 4]} if name.endswith(CONVOLUTIONAL) else {}
     wanted = {"bayesian": all_bayesian(name), **sizes, **images, **chosen}
     known = {option: value for option, value in wanted.items() if option in options(name)}
     observation = {"kind": kind, "trials": 16}
     return ModelSpec(registered(name), known, D, tuple("abcdefghi"[:classes]), observation, 0.3, 0.5, SHAPE)
+
+
+def represented(name):
+    """How many latent means there are: those of every layer, or of the last one, where y is among the latents."""
+    if "latents" not in options(name):
+        return SMALL["latent"]
+    return sum(SMALL_HIERARCHY["latents"]) if name in UNSUPERVISED else SMALL_HIERARCHY["latents"][-1]
 
 
 def data(kind="binomial", rows=B, seed=0):

@@ -6,18 +6,17 @@ import pytest
 import torch
 from small_models import (
     CONVOLUTIONAL,
-    SMALL,
-    SMALL_HIERARCHY,
-    UNSUPERVISED,
     B,
     D,
     S,
     data,
     every_generative,
     every_kind,
+    every_normalised,
     every_unsupervised,
     minibatch,
     noise,
+    represented,
     spec,
 )
 
@@ -46,10 +45,9 @@ def away_from_the_prior(name, kind):
 @every_kind
 def test_bounds_on_the_evidence_have_a_value_per_example(name, kind):
     model, x = spec(name, kind).build(0), data(kind)
-    sizes = SMALL_HIERARCHY["latents"] if name in UNSUPERVISED else [SMALL["latent"]]
     assert model.elbo(x, noise(), S).shape == (B,)
     assert model.log_importance(x, noise(), S).shape == (S, B)
-    assert model.represent(x, noise()).shape == (B, sum(sizes))
+    assert model.represent(x, noise()).shape == (B, represented(name))
 
 
 @every_generative
@@ -155,7 +153,7 @@ def test_monte_carlo_samples_are_averaged_over(name, importance):
     torch.testing.assert_close(found, expected)
 
 
-@every_unsupervised
+@every_normalised
 def test_normalised_layers_use_the_minibatch_in_training_and_the_population_afterwards(name):
     """The statistics of a single minibatch that was all of the data are those of the minibatch."""
     model, x = spec(name, bayesian="none", batch_norm=True).build(0).train(), data(rows=20)

@@ -2,8 +2,10 @@
 
 import math
 
+import pytest
 import torch
 from small_models import (
+    SEMI_SUPERVISED,
     B,
     C,
     D,
@@ -15,6 +17,7 @@ from small_models import (
     minibatch,
     noise,
     registered,
+    represented,
     spec,
 )
 from torch.nn import functional as F
@@ -35,6 +38,7 @@ def test_bounds_have_the_documented_shapes(name, kind):
     assert model.recognise(x, noise(), S).log_q.shape == terms.log_q.shape
     assert model.log_weights(x, torch.zeros(B, dtype=torch.int64), noise(), S).shape == (S, B)
     assert model.elbo(x, noise(), S).shape == (B,)
+    assert model.represent(x, noise()).shape == (B, represented(name))
 
 
 @every_semi_supervised
@@ -48,7 +52,7 @@ def test_one_latent_is_decoded_as_any_class(name, kind):
     assert decoded.shape == as_class[1].shape == (S, model.space.observation.outputs(D))
     if model.decodes_class:
         assert not torch.allclose(as_class[0], as_class[1])
-    if registered(name) not in {"adgm", "sdgm", "m1m2"}:  # which draw what stands between z and x
+    if registered(name) not in {"adgm", "sdgm", "m1m2", "cagem"}:  # which draw what stands between z and x
         torch.testing.assert_close(decoded, as_class[1])
 
 
@@ -66,8 +70,12 @@ def test_latent_means_are_those_of_the_most_probable_class(name):
 @every_semi_supervised
 def test_classes_are_generated_as_often_as_the_prior_says(name, monkeypatch):
     """Each of C within five standard errors of p(y), here not uniform."""
-    model, count, seen = spec(name).build(0), 3000, []
+    model, count, seen = spec(name, bayesian="none").build(0), 3000, []
     model.log_prior.copy_(torch.tensor([0.6, 0.3, 0.1]).log())
+    if hasattr(model, "label_decoder"):  # p(y | z_2), here of any z_2 the same
+        with torch.no_grad():
+            model.label_decoder.layers[-1].weight.zero_()
+            model.label_decoder.layers[-1].bias.copy_(model.log_prior)
     monkeypatch.setattr(model, "decode", lambda y, z, _: seen.append(y))
     model.generate(noise(), count)
     share = torch.bincount(seen[0], minlength=C) / count
@@ -75,7 +83,9 @@ def test_classes_are_generated_as_often_as_the_prior_says(name, monkeypatch):
     assert ((share - p).abs() <= 5 * (p * (1 - p) / count).sqrt()).all()
 
 
-@every_semi_supervised
+@pytest.mark.parametrize(
+    "name", [n for n in SEMI_SUPERVISED if registered(n) != "cagem"]
+)  # whose labels enter no bound
 @every_kind
 def test_enumerated_and_given_labels_have_the_same_bound(name, kind):
     """L(x, y) of the enumeration is, class by class and row by row, J(x, y) of the labelled objective."""
@@ -110,6 +120,8 @@ def test_tempering_scales_the_likelihood_and_the_divergence_but_not_the_prior(na
         model.encoder.layers[-1].bias.fill_(0.5)  # away from the prior, where there is no divergence to scale
         if hasattr(model, "predictor"):  # p(y|x,z) where others have p(y)
             model.predictor.layers[-1].weight.zero_()
+        if hasattr(model, "label_decoder"):  # p(y | z_2) likewise
+            model.label_decoder.layers[-1].weight.zero_()
     values = {}
     for likelihood in (0.0, 0.5, 1.0):
         for latents in (0.0, 0.5, 1.0):

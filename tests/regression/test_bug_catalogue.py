@@ -102,8 +102,11 @@ every_generative = pytest.mark.parametrize("name", GENERATIVE)
 B, C, D, S = 5, 3, 4, 6
 
 
-def model_of(name, kind="bernoulli", **options):
-    options = {"hidden": [5], "latent": 2, "bayesian": "none", **options}
+def model_of(name, kind="bernoulli", hidden=5, latent=2, **options):
+    sizes = {"hidden": [hidden], "latent": latent}
+    if name == "cagem":
+        sizes = {"hidden": 2 * [hidden], "latents": [options.pop("auxiliary", latent), latent]}
+    options = {**sizes, "bayesian": "none", **options}
     return ModelSpec(name, options, D, tuple("abc"), {"kind": kind, "trials": 16}, 0.5, 0.5).build(0)
 
 
@@ -180,7 +183,7 @@ def test_bug_05_labelled_examples_are_not_unlabelled_ones_and_count_in_n():
     assert Weighting.of("sum", len(data.x_labelled), len(data.x_unlabelled), 1.0).examples == 8
 
 
-@every_generative
+@pytest.mark.parametrize("name", sorted(set(GENERATIVE) - {"cagem"}))  # whose term has a second part
 def test_bug_07_the_classification_term_is_the_mean_of_the_logarithm(name, monkeypatch):
     """E_q(a|x)[−log q(y|a,x)] and not −log E_q(a|x)[q(y|a,x)], thesis Eq. 4.22 corrected."""
     model = model_of(name)
@@ -201,7 +204,7 @@ def test_bug_10_a_standard_deviation_may_be_below_one():
 
 def test_bug_15_one_draw_of_a_serves_the_classifier_and_every_class():
     """a is drawn once per example and sample, [S, B, A]; z per pair; the classifier draws nothing of its own."""
-    for name in ("adgm", "sdgm"):
+    for name in ("adgm", "sdgm", "cagem"):
         model, recorder, x = model_of(name, auxiliary=7), Recorder(), torch.rand(B, D)
         terms = model.class_bounds(x, recorder, S)
         assert recorder.shapes == [(S, B, 7), (S, B * C, 2)]
@@ -265,7 +268,10 @@ def test_bug_23_nothing_is_chosen_by_the_holdout(tmp_path):
 
 @every_generative
 def test_bug_26_no_layer_keeps_statistics_of_its_minibatches(name):
-    """A forward pass in training mode, over enumerated classes, leaves every parameter and buffer as it was."""
+    """A forward pass in training mode, over enumerated classes, leaves every parameter and buffer as it was.
+
+    What enumerated rows weigh where layers are normalised: closed_form/test_cagem.py.
+    """
     model = model_of(name).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model.terms(minibatch(torch.rand(B, D), torch.rand(B, D)), Settings())
@@ -276,7 +282,7 @@ def test_bug_26_no_layer_keeps_statistics_of_its_minibatches(name):
 @every_generative
 def test_bug_27_and_30_latents_start_at_unit_variance_and_hidden_layers_as_asked(name):
     """Every Gaussian head over latents starts near N(0, 1); hidden layers have Glorot's spread."""
-    model = model_of(name, kind="gaussian", hidden=[400], latent=3)
+    model = model_of(name, kind="gaussian", hidden=400, latent=3)
     heads = [model.get_submodule(n) for n in ("encoder", "auxiliary", "auxiliary_decoder") if hasattr(model, n)]
     for network in heads:
         hidden, head = network.layers

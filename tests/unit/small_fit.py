@@ -23,6 +23,8 @@ SPEC = ModelSpec(
 IMAGES = replace(SPEC, options={**SPEC.options, "convolutions": [3, 4]}, shape=(5, 1))
 # with statistics of the minibatch in every layer
 NORMALISED = replace(SPEC, name="vae", options={"hidden": [6], "latents": [2], "batch_norm": True})
+# where labelled rows are normalised by the others
+CLUSTERS = replace(SPEC, name="cagem", options={"hidden": [6, 6], "latents": [2, 2], "batch_norm": True})
 
 
 def recipe(steps=20, **options):

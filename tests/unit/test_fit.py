@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_fit import NORMALISED, SPEC, assert_same_weights, recipe, small_data, weights
+from small_fit import CLUSTERS, NORMALISED, SPEC, assert_same_weights, recipe, small_data, weights
 from torch import nn
 
 from al_dgm.errors import TrainingError
@@ -157,6 +157,15 @@ def test_normalised_layers_end_with_the_statistics_of_the_training_set(data):
     np.testing.assert_allclose(found.variance.numpy(), h.var(0), rtol=1e-4, atol=1e-5)
 
 
+def test_rows_that_see_labels_are_normalised_by_the_statistics_of_those_that_do_not(data):
+    """CaGeM: mean and variance of the first hidden layer are those of the unlabelled examples."""
+    model = CLUSTERS.build(0)
+    fit(model, data, recipe(labelled_batch=10, unlabelled_batch=30), 1)
+    h = model.space.network_input(data.x_unlabelled) @ model.auxiliary.layers[0].weight + model.auxiliary.layers[0].bias
+    torch.testing.assert_close(model.auxiliary.norms[0].mean, h.mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.auxiliary.norms[0].variance, h.var(0, correction=0), rtol=1e-4, atol=1e-5)
+
+
 def test_statistics_of_several_minibatches_are_those_of_their_rows(data):
     """Three equal minibatches: the mean of the variances and the variance of the means add up."""
     whole, parts = NORMALISED.build(0), NORMALISED.build(0)
@@ -279,6 +288,15 @@ def test_a_model_without_unlabelled_examples_trains_on_the_labelled_ones(data):
     alone = replace(data, x_unlabelled=data.x_unlabelled[:0])
     history = fit(SPEC.build(0), alone, recipe(5), 1)
     assert "unlabelled_bound" not in history[0]
+
+
+@pytest.mark.parametrize("spec", [SPEC, NORMALISED, CLUSTERS], ids=["m2", "vae", "cagem"])
+def test_a_model_without_labels_is_a_model_of_x(data, spec):
+    """Nothing is classified, and the bound rises."""
+    nobody = replace(data, x_labelled=data.x_labelled[:0], y=data.y[:0])
+    history = fit(spec.build(0), nobody, recipe(60, learning_rate=0.03), 1)
+    assert not {"labelled_bound", "classification"} & set(history[0])
+    assert history[-1]["unlabelled_bound"] > history[0]["unlabelled_bound"] + 0.3
 
 
 def test_a_job_starts_fresh_from_its_seed_or_from_the_weights_it_is_given(data):

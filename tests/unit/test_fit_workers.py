@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from small_fit import IMAGES, NORMALISED, SPEC, assert_same_weights, recipe, small_data, weights
+from small_fit import CLUSTERS, IMAGES, NORMALISED, SPEC, assert_same_weights, recipe, small_data, weights
 
 from al_dgm.learning import fit as fits
 from al_dgm.learning.fit import Fit, Workers, fit
@@ -81,7 +81,9 @@ class Team:
         return list(zip(models, curves, strict=True))
 
 
-@pytest.mark.parametrize("spec", [SPEC, IMAGES, NORMALISED], ids=["m2", "images", "normalised layers"])
+@pytest.mark.parametrize(
+    "spec", [SPEC, IMAGES, NORMALISED, CLUSTERS], ids=["m2", "images", "normalised layers", "cagem"]
+)
 @pytest.mark.parametrize("sizes", [(4, 6), (3, 6), (4, 7)], ids=["even", "uneven labelled", "uneven unlabelled"])
 def test_two_workers_train_the_model_that_one_trains(data, sizes, spec):
     """Gradients averaged over two halves of each minibatch: the same fit up to rounding, on every worker alike."""
