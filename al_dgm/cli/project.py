@@ -40,7 +40,7 @@ def _info(own: Params, layout: Layout) -> DatasetInfo:
         return load_info(layout.prepared)
     except DataError:
         observation = Observation(kind="bernoulli")
-        sizes = {"examples": 10**9, "holdout": 2, "shape": (2,), "classes": ("a", "b"), "feature_names": None}
+        sizes = {"examples": 10**9, "holdout": 2, "shape": (2, 1), "classes": ("a", "b"), "feature_names": None}
         scale = {"scale": {"mean": (0.0,), "sd": (1.0,)}, "centre": 0.0, "spread": 1.0}
         labels = {"labelled": 10**9, "permanent_ids": True}
         return DatasetInfo.model_validate(

@@ -9,6 +9,7 @@ from al_dgm.models.avae import AVAE
 from al_dgm.models.base import DeepGenerativeModel, GenerativeModel, Model, Space
 from al_dgm.models.bdgm import BDGM
 from al_dgm.models.cagem import CaGeM
+from al_dgm.models.fame import FAME
 from al_dgm.models.lvae import LVAE
 from al_dgm.models.m1m2 import M1M2
 from al_dgm.models.m2 import M2
@@ -21,6 +22,7 @@ MODELS: dict[str, Callable[..., Model]] = {
     "avae": AVAE,
     "bdgm": BDGM,
     "cagem": CaGeM,
+    "fame": FAME,
     "logistic": logistic,
     "lvae": LVAE,
     "m1m2": M1M2,

@@ -132,13 +132,17 @@ class DensityModel(GenerativeModel):
         return self.infer(x, NoNoise(), 1).means
 
     def generate(self, noise: Noise, samples: int) -> Tensor:
-        """Parameters of p(x | z_1), with z_L ~ N(0, I) and z_l ~ p(z_l | z_{l+1}) from the top down; [S, outputs]."""
-        to_x, *priors = self.decoder
+        """Parameters of p(x | z_1) at draws of z_1, [S, outputs]."""
+        output: Tensor = self.decoder[0](self.from_the_top(noise, samples), noise=noise)
+        return output
+
+    def from_the_top(self, noise: Noise, samples: int) -> Tensor:
+        """z_1, with z_L ~ N(0, I) and z_l ~ p(z_l | z_{l+1}) down to it; [S, Z_1]."""
+        _, *priors = self.decoder
         z = self.prior_sample(noise, samples, self.layers[-1])
         for prior in reversed(priors):
             z = sample_gaussian(*gaussian(prior(z, noise=noise)), noise)
-        output: Tensor = to_x(z, noise=noise)
-        return output
+        return z
 
     def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
         """Parameters of p(x | z_1) at the mean of z_1, which is the first layer of `represent`; [B, outputs]."""

@@ -31,8 +31,8 @@ def as_output(space: Space, convolutions: Sequence[int]) -> int | Pyramid:
     return Pyramid(picture(space), tuple(convolutions), outputs // space.features)
 
 
-def picture(space: Space) -> Picture:
-    """x as an image.
+def picture(space: Space, option: str = "convolutions") -> Picture:
+    """x as an image, which ``option`` is about.
 
     Raises:
         ConfigError: it is none.
@@ -40,7 +40,7 @@ def picture(space: Space) -> Picture:
     found = Picture.of(space.shape)
     if found is None:
         raise ConfigError(
-            "convolutions: expected images, of a shape such as [28, 28] or [32, 32, 3], "
+            f"{option}: expected images, of a shape such as [28, 28] or [32, 32, 3], "
             f"got examples of shape {list(space.shape or (space.features,))}"
         )
     return found

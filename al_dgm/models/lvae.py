@@ -27,7 +27,51 @@ from al_dgm.objectives.densities import gaussian
 from al_dgm.objectives.latents import latent_kl, sample_gaussian
 
 
-class LVAE(DensityModel):
+class LadderModel(DensityModel):
+    """What infers by a ladder; a subclass has its rungs, the priors, and how x is read and described.
+
+    Attributes:
+        encoder: one for each layer, x or d_{l−1} ↦ d_l and the parameters of the guess of z_l.
+        decoder: of p(x | z_1), as `describe` uses it, and of p(z_1 | z_2), …
+    """
+
+    encoder: nn.ModuleList
+    decoder: nn.ModuleList
+
+    def read(self, x: Tensor) -> Tensor:
+        """x [B, D] as the networks read it."""
+        return self.space.network_input(x)
+
+    def describe(self, seen: Tensor, z: Tensor, noise: Noise) -> Tensor:  # noqa: ARG002 - x is not read here
+        """Parameters of p(x | z_1), [S, B, …], for z_1 [S, B, Z]; ``seen`` is x as it is read."""
+        parameters: Tensor = self.decoder[0](z, noise=noise)
+        return parameters
+
+    def infer(
+        self, x: Tensor, noise: Noise, samples: int, *, latents: Factor = 1.0, closed_form: bool = True
+    ) -> Inference:
+        """Up to the guesses of all layers, and down again: z_L, …, z_1."""
+        seen, guesses = self.read(x), []
+        rungs: list[Any] = list(self.encoder)
+        d = seen[None]
+        for encoder in rungs:
+            d, parameters = encoder.with_hidden(d, noise=noise)
+            guesses.append(gaussian(parameters))
+        *below, q = guesses
+        z, means = sample_gaussian(*q, noise, samples), [q[0]]
+        kl = latent_kl(z, q, None, closed_form=closed_form)
+        _, *priors = self.decoder
+        for guess, prior in zip(reversed(below), reversed(priors), strict=True):
+            p = gaussian(prior(z, noise=noise))
+            q = precision_weighted(guess, p)
+            z = sample_gaussian(*q, noise)
+            kl = kl + latent_kl(z, q, p, closed_form=closed_form)
+            means.append(q[0])
+        reconstruction = self.space.observation.log_density(x, self.describe(seen, z, noise))
+        return Inference(reconstruction - latents * kl, torch.cat([mean[0] for mean in reversed(means)], dim=-1))
+
+
+class LVAE(LadderModel):
     """The ladder variational auto-encoder with L stochastic layers.
 
     Args:
@@ -64,28 +108,6 @@ class LVAE(DensityModel):
         self.encoder = nn.ModuleList(self.network("encoder", [below[i]], i, 2 * latents[i]) for i in levels)
         priors = [self.network("decoder", [latents[i]], i, 2 * latents[i - 1]) for i in levels[1:]]
         self.decoder = nn.ModuleList([self.decoder_of_x(latents[:1]), *priors])
-
-    def infer(
-        self, x: Tensor, noise: Noise, samples: int, *, latents: Factor = 1.0, closed_form: bool = True
-    ) -> Inference:
-        """Up to the guesses of all layers, and down again: z_L, …, z_1."""
-        d, guesses = self.space.network_input(x)[None], []
-        rungs: list[Any] = list(self.encoder)
-        for encoder in rungs:
-            d, parameters = encoder.with_hidden(d, noise=noise)
-            guesses.append(gaussian(parameters))
-        *below, q = guesses
-        z, means = sample_gaussian(*q, noise, samples), [q[0]]
-        kl = latent_kl(z, q, None, closed_form=closed_form)
-        to_x, *priors = self.decoder
-        for guess, prior in zip(reversed(below), reversed(priors), strict=True):
-            p = gaussian(prior(z, noise=noise))
-            q = precision_weighted(guess, p)
-            z = sample_gaussian(*q, noise)
-            kl = kl + latent_kl(z, q, p, closed_form=closed_form)
-            means.append(q[0])
-        reconstruction = self.space.observation.log_density(x, to_x(z, noise=noise))
-        return Inference(reconstruction - latents * kl, torch.cat([mean[0] for mean in reversed(means)], dim=-1))
 
 
 def precision_weighted(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

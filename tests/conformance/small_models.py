@@ -25,7 +25,7 @@ SHAPE = (4, 2)
 KINDS = ("bernoulli", "binomial", "gaussian")
 CONVOLUTIONAL = ", convolutional"
 SMALL = {"hidden": [8], "latent": 3, "auxiliary": 2, "features": 2, "m1_hidden": 8, "m1_latent": 3}
-SMALL_HIERARCHY = {"hidden": [8, 7], "latents": [3, 2], "auxiliary": [2, 2]}
+SMALL_HIERARCHY = {"hidden": [8, 7], "latents": [3, 2], "auxiliary": [2, 2], "pixel_channels": 5, "pixel_blocks": 1}
 
 
 def registered(name):
@@ -51,6 +51,7 @@ GENERATIVE = [name for name in NAMES if getattr(MODELS[registered(name)], "gener
 SEMI_SUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[registered(name)], DeepGenerativeModel)]
 UNSUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[registered(name)], DensityModel)]
 NORMALISED = [name for name in GENERATIVE if "batch_norm" in options(name)]
+OF_IMAGES = [name for name in NAMES if name == "fame" or name.endswith(CONVOLUTIONAL)]
 
 every_registered = pytest.mark.parametrize("name", sorted(MODELS))
 every_model = pytest.mark.parametrize("name", sorted(NAMES))
@@ -73,7 +74,7 @@ def spec(name, kind="binomial", classes=C, **chosen):
     """A small model, Bayesian throughout unless told otherwise; options that it does not have are left out."""
     sizes = SMALL_HIERARCHY if "latents" in options(name) else SMALL
     images = {"convolutions": [3, 4]} if name.endswith(CONVOLUTIONAL) else {}
-    wanted = {"bayesian": all_bayesian(name), **sizes, **images, **chosen}
+    wanted = {"bayesian": all_bayesian(name), "batch_norm": False, **sizes, **images, **chosen}
     known = {option: value for option, value in wanted.items() if option in options(name)}
     observation = {"kind": kind, "trials": 16}
     return ModelSpec(registered(name), known, D, tuple("abcdefghi"[:classes]), observation, 0.3, 0.5, SHAPE)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 from small_models import (
-    CONVOLUTIONAL,
     NAMES,
+    OF_IMAGES,
     PARAMS,
     UNSUPERVISED,
     B,
@@ -119,7 +119,7 @@ def test_predictions_and_version_survive_the_disk(name, tmp_path):
     assert save_model(tmp_path / "three", about, about.build(1)) != version
 
 
-@every_registered
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(OF_IMAGES)))
 def test_a_model_from_before_shapes_were_kept_is_read_as_one_of_rows(name, tmp_path):
     save_model(tmp_path, replace(spec(name), shape=()), spec(name).build(0))
     content = json.loads((tmp_path / SPEC).read_text())
@@ -225,7 +225,7 @@ def test_terms_and_gradients_stay_finite_on_extreme_inputs(name, kind):
 @pytest.mark.parametrize(
     ("name", "seed"),
     [
-        pytest.param(name, seed, marks=[pytest.mark.slow] * (seed > 0 or name.endswith(CONVOLUTIONAL)))
+        pytest.param(name, seed, marks=[pytest.mark.slow] * (seed > 0 or name in OF_IMAGES))
         for name in sorted(NAMES)
         for seed in range(3)
     ],

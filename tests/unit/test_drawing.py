@@ -30,7 +30,7 @@ def subject(name="m2", shape=(4, 2), classes=3, rows=20, kind="bernoulli"):
     sizes = HIERARCHY if "latents" in known else SIZES
     options = {option: value for option, value in sizes.items() if option in known}
     observation = {"kind": kind, "trials": 1}
-    model = ModelSpec(name, options, D, names, observation, 0.5, 0.3).build(0)
+    model = ModelSpec(name, options, D, names, observation, 0.5, 0.3, shape).build(0)
     info = DatasetInfo(
         name="random",
         examples=9,
