@@ -95,7 +95,7 @@ class CaGeM(AuxiliaryModel):
         self,
         space: Space,
         hidden: Levels = [128, 128],  # noqa: B006 - a schema's default, never mutated
-        latents: Levels = [10, 10],  # noqa: B006
+        latents: Levels = [20, 10],  # noqa: B006
         convolutions: Channels = [],  # noqa: B006
         depth: Annotated[int, Field(ge=1)] = 1,
         batch_norm: bool = False,  # noqa: FBT001, FBT002 - an option in params.yaml
