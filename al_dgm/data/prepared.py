@@ -27,6 +27,7 @@ from al_dgm.errors import ConfigError, DataError
 from al_dgm.files import read_table, write_atomically, write_table
 from al_dgm.registry import describe
 from al_dgm.seeding import rng
+from al_dgm.shapes import image_shape
 
 CHUNK = 4096  # rows at a time in float64
 
@@ -219,9 +220,7 @@ def _read(path: Path, *columns: str) -> pa.Table:
 
 def _describe(raw: RawData, pool: np.ndarray) -> DatasetInfo:
     own_mean, own_sd = _moments(raw.features, pool)
-    # A constant feature carries nothing: dividing by one leaves it at zero.
-    mean = np.atleast_1d(own_mean if raw.mean is None else raw.mean)
-    sd = np.atleast_1d(np.where(own_sd > 0, own_sd, 1.0) if raw.sd is None else raw.sd)
+    mean, sd = _scale(raw, own_mean, own_sd)
     # Over all features together: the mean of the means, and the mean of the variances plus the variance of the means.
     means, variances = (own_mean - mean) / sd, (own_sd / sd) ** 2
     return DatasetInfo(
@@ -238,6 +237,26 @@ def _describe(raw: RawData, pool: np.ndarray) -> DatasetInfo:
         labelled=int((~pd.isna(raw.labels[pool])).sum()),
         permanent_ids=raw.permanent_ids,
     )
+
+
+def _scale(raw: RawData, mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is subtracted and what divides, of the features' moments where ``raw`` does not say."""
+    if raw.observation.kind == "quantised":
+        mean, sd = _of_channels(raw.shape, mean, sd)
+    # A constant feature carries nothing: dividing by one leaves it at zero.
+    sd = np.where(sd > 0, sd, 1.0)
+    return np.atleast_1d(mean if raw.mean is None else raw.mean), np.atleast_1d(sd if raw.sd is None else raw.sd)
+
+
+def _of_channels(shape: Sequence[int], mean: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of each feature's channel, [D], and one standard deviation of all features from those.
+
+    A pixel that hardly varies would be blown up by its own; and with one for all a step is the same everywhere.
+    """
+    image, grid = image_shape(shape), mean.reshape(shape)
+    positions = (1, 2) if image is not None and image.channels_first else (0, 1)
+    means = np.broadcast_to(grid.mean(positions, keepdims=True), shape).ravel()
+    return means, np.sqrt((sd**2 + (mean - means) ** 2).mean())
 
 
 def _moments(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

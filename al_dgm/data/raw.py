@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from al_dgm.errors import DataError, UnknownClassError
 from al_dgm.registry import nearest
+from al_dgm.shapes import image_shape
 
 
 class Observation(BaseModel):
-    """How x is observed: binary, counts out of ``trials``, or real."""
+    """How x is observed: binary, counts out of ``trials``, real, or real in whole steps, as bytes of an image."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    kind: Literal["bernoulli", "binomial", "gaussian"]
+    kind: Literal["bernoulli", "binomial", "gaussian", "quantised"]
     trials: PositiveInt = 1
 
 
@@ -35,8 +36,9 @@ class RawData:
         shape: of one example: (8, 8) for an image, (D,) for a row.
         classes: class names in the order of the model's outputs.
         observation: how x is observed.
-        mean: subtracted from the stored features, one number or [D]; None to take the pool's own.
-        sd: divides after that; None to take the pool's own.
+        mean: subtracted from the stored features; None to take the pool's own, of each feature, or of each channel of
+            quantised images.
+        sd: divides after that; None to take the pool's own, of each feature, or of all of quantised images together.
         feature_names: of the D columns, where they have names.
         permanent_ids: whether an id means the same example for ever; row numbers do not.
     """
@@ -102,14 +104,28 @@ class RawData:
             self._refuse(~np.isfinite(self.features), "a finite number")
 
     def _check_observation(self) -> None:
-        """Binary and counted features are proportions in model space, counts whole numbers as stored."""
+        """Binary and counted features are proportions in model space, counts and steps whole numbers as stored."""
         if self.observation.kind == "gaussian":
+            return
+        if self.observation.kind == "quantised":
+            self._check_quantised()
             return
         if self.mean is None or self.sd is None:
             raise DataError(f"{self.name}: expected a fixed scale with {self.observation.kind} features, got none")
         low, high = self.mean, self.mean + self.sd
         self._refuse((self.features < low) | (self.features > high), f"a number from {low:g} to {high:g}")
-        if self.observation.kind == "binomial" and self.features.dtype != np.uint8:
+        if self.observation.kind == "binomial":
+            self._check_whole()
+
+    def _check_quantised(self) -> None:
+        if image_shape(self.shape) is None:
+            raise DataError(
+                f"{self.name}: expected a shape such as [32, 32, 3] with quantised features, got {list(self.shape)}"
+            )
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        if self.features.dtype != np.uint8:
             self._refuse(self.features != np.floor(self.features), "a whole number")
 
     def _refuse(self, broken: np.ndarray, expected: str) -> None:

@@ -20,7 +20,7 @@ from al_dgm.data.raw import Observation, RawData
 from al_dgm.errors import ConfigError, DataError
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-Kind = Literal["gaussian", "bernoulli", "binomial"]
+Kind = Literal["gaussian", "quantised", "bernoulli", "binomial"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def table(
         features: columns of numbers, or of lists of numbers; by default all but ``id`` and ``label``.
         holdout: fraction of the labelled rows, or the path of a second table of the same form, all of it labelled.
         observation: ``gaussian``: real numbers, standardised by the pool's mean and standard deviation;
+            ``quantised``: whole numbers that stand for real ones, such as the bytes of colour images: noise of one step
+            is added in every draw, and they are scaled by their channels' means and one standard deviation;
             ``bernoulli``: from 0 to 1, or unsigned bytes out of 255, binarised anew in every training step;
             ``binomial``: counts out of ``trials``.
         trials: of ``binomial``.
@@ -190,7 +192,7 @@ def _classes(part: _Part, label: str) -> tuple[str, ...]:
 
 def _scale(observation: Kind, trials: int, features: np.ndarray) -> float | None:
     """What stored values are divided by; None to standardise them."""
-    if observation == "gaussian":
+    if observation in {"gaussian", "quantised"}:
         return None
     if observation == "binomial":
         return float(trials)

@@ -29,7 +29,7 @@ class ModelSpec:
         options: its block in params.yaml.
         features: D.
         classes: class names, in the order of the model's outputs.
-        observation: ``kind`` and ``trials``, as dataset.json has them.
+        observation: ``kind`` and ``trials``, as dataset.json has them, and the ``step`` of quantised values.
         centre: mean of x over the pool, all features together.
         spread: standard deviation likewise.
         shape: of one example, as dataset.json has it; () in a model.json from before it was kept there.

@@ -22,6 +22,7 @@ from al_dgm.labelling.ledger import consensus, read_ledger, total_cost
 from al_dgm.labelling.query import Query, read_query
 from al_dgm.learning import metrics
 from al_dgm.learning.outcome import SCORES, measured, read_history, read_metrics, read_predictions, read_seconds
+from al_dgm.shapes import image_shape
 
 Array = npt.NDArray[Any]
 SKIPPED = "(skipped)"  # beside the classes, so nothing that a class is called
@@ -154,12 +155,10 @@ def _shards(prepared_folder: Path, info: DatasetInfo) -> Iterator[tuple[Array, A
 
 def as_image(features: Array, shape: Sequence[int]) -> Array | None:
     """An example as [H, W] or [H, W, 3], or None where its shape is no image's."""
-    if len(shape) == 2:
-        return features.reshape(shape)
-    if len(shape) != 3:
+    found = image_shape(shape)
+    if found is None or found.channels not in {1, 3}:
         return None
-    image = features.reshape(shape)
-    image = np.moveaxis(image, 0, -1) if shape[0] in {1, 3} else image
-    if image.shape[-1] not in {1, 3}:
-        return None
-    return image[..., 0] if image.shape[-1] == 1 else image / max(float(image.max()), 1.0)
+    if found.channels == 1:
+        return features.reshape(found.height, found.width)
+    image = np.moveaxis(features.reshape(shape), 0, -1) if found.channels_first else features.reshape(shape)
+    return image / max(float(image.max()), 1.0)

@@ -137,7 +137,9 @@ def model_spec(choice: Choice, info: DatasetInfo) -> ModelSpec:
 
 def of_data(info: DatasetInfo) -> dict[str, Any]:
     """What a model cannot be used on other data without."""
-    observation = {"kind": info.observation.kind, "trials": info.observation.trials}
+    observation: dict[str, Any] = {"kind": info.observation.kind, "trials": info.observation.trials}
+    if info.observation.kind == "quantised":
+        observation["step"] = 1 / info.scale.sd[0]  # whole numbers, by the standard deviation that all have in common
     return {"features": math.prod(info.shape), "classes": tuple(info.classes), "observation": observation}
 
 

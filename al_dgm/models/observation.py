@@ -116,7 +116,31 @@ class Gaussian:
         return sample_gaussian(*densities.gaussian(parameters), noise)
 
 
-def make_observation(kind: str, trials: int = 1) -> Observation:
-    """The observation model that dataset.json names."""
-    made: dict[str, Observation] = {"bernoulli": Bernoulli(), "binomial": Binomial(trials), "gaussian": Gaussian()}
+class Quantised(Gaussian):
+    """Real values that were rounded to whole steps, such as grey values of 8 bits: a Gaussian of x + u step.
+
+    u is uniform on [−½, ½) and drawn anew in every step of training (Uria, Murray & Larochelle 2013). A density of the
+    rounded values themselves grows without bound around each of them; of what they may have been it does not, and
+
+        log P(x) ≥ E_u[log p(x + u step)] + D log step
+
+    is a bound on the log-probability of the rounded values under the density (Theis, van den Oord & Bethge 2016).
+    """
+
+    def __init__(self, step: float) -> None:
+        self.step = step
+
+    def draw(self, x: Tensor, noise: Noise) -> Tensor:
+        """Adds u step."""
+        return x + self.step * (noise.uniform(x.shape) - 0.5)
+
+
+def make_observation(kind: str, trials: int = 1, step: float = 0.0) -> Observation:
+    """The observation model that dataset.json names; ``step`` is that of quantised values, in model space."""
+    made: dict[str, Observation] = {
+        "bernoulli": Bernoulli(),
+        "binomial": Binomial(trials),
+        "gaussian": Gaussian(),
+        "quantised": Quantised(step),
+    }
     return made[kind]

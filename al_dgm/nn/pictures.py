@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from al_dgm.nn.maps import Convolution, Grid, TransposedConvolution
+from al_dgm.shapes import image_shape
 
 STRIDE = 2
 
@@ -25,13 +26,9 @@ class Picture:
 
     @classmethod
     def of(cls, shape: tuple[int, ...]) -> Picture | None:
-        """Of (height, width), or with the channels first or last, whichever are fewer; None of what is no image."""
-        if len(shape) == 2:
-            return cls(Grid(shape[0], shape[1], 1))
-        if len(shape) != 3:
-            return None
-        first, middle, last = shape
-        return cls(Grid(middle, last, first), channels_first=True) if first < last else cls(Grid(first, middle, last))
+        """Of an example's shape; None of what is no image."""
+        image = image_shape(shape)
+        return None if image is None else cls(Grid(image.height, image.width, image.channels), image.channels_first)
 
     def maps(self, x: Tensor) -> Tensor:
         """[..., D] as feature maps."""

@@ -155,6 +155,47 @@ def test_bernoulli_data_are_binarised_anew_with_the_grey_value_as_probability():
     assert make_observation("binomial", 16).draw(x, stream) is x
 
 
+def test_quantised_values_are_drawn_from_their_steps():
+    """x + u step: uniform over a step around each value, anew in every draw."""
+    observation, stream = make_observation("quantised", step=0.2), BatchNoise(generator(0))
+    x = torch.tensor([[-1.0, 0.4]]).expand(5000, 2)
+    first, second = observation.draw(x, stream), observation.draw(x, stream)
+    assert not torch.equal(first, second)
+    for column, value in zip(first.T.double().numpy(), (-1.0, 0.4), strict=True):
+        assert scipy.stats.kstest(column, "uniform", args=(value - 0.1, 0.2)).pvalue > 1e-3
+
+
+def test_probabilities_of_all_quantised_values_sum_to_one(draws):
+    """P(x) = step E_u[p(x + u step)], with no gap between the steps and no overlap; log P is above its bound."""
+    step, parameters = 0.2, draws(1, 2)
+    observation = make_observation("quantised", step=step)
+    x = (torch.arange(-200, 201) * step).double()[:, None]
+    u = ((torch.arange(100) + 0.5) / 100).double()
+
+    class Grid:
+        """All u instead of a draw."""
+
+        def uniform(self, shape):
+            """[401, 100]."""
+            return u.expand(shape)
+
+    log_p = observation.log_density(observation.draw(x.expand(401, 100), Grid())[..., None], parameters)
+    probability = step * log_p.exp().mean(-1)
+    torch.testing.assert_close(probability.sum(), torch.tensor(1.0).double(), atol=1e-4, rtol=0)
+    assert (log_p.mean(-1) + math.log(step) <= probability.log()).all()
+
+
+def test_real_densities_are_finite_at_extreme_values_and_parameters():
+    """Variances are clamped: an outlier, or a network sure of itself, makes neither value nor slope infinite."""
+    parameters = torch.tensor([[1e4, -1e4], [0.0, 1e4], [0.0, -1e4]], requires_grad=True)
+    observation, stream = make_observation("quantised", step=0.02), BatchNoise(generator(0))
+    x = observation.draw(torch.tensor([[1e4], [-1e4], [0.0]]), stream)
+    found = observation.log_density(x, parameters)
+    found.sum().backward()
+    assert found.isfinite().all()
+    assert parameters.grad.isfinite().all()
+
+
 def test_ramp_and_cosine_pass_through_their_corners():
     """Warm-ups: 0 to the start, linear, 1 from the end; none at all is 1 from the first step."""
     assert [ramp(t, 2, 6) for t in (0, 2, 4, 6, 9)] == [0, 0, 0.5, 1, 1]

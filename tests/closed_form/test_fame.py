@@ -53,7 +53,7 @@ def jacobian(model, shape):
 
 
 @pytest.mark.parametrize("kind", ["bernoulli", "binomial", "gaussian"])
-@pytest.mark.parametrize("shape", [(4, 3), (3, 4, 3), (3, 3, 4)], ids=["grey", "channels last", "channels first"])
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 3), (3, 3, 4)], ids=["grey", "channels last", "channels first"])
 def test_a_pixel_depends_on_those_before_it_and_on_no_other(kind, shape):
     """The Jacobian is strictly lower triangular in raster order, and full there: 7 × 7 covers this image."""
     grid = Picture.of(shape).grid

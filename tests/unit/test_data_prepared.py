@@ -117,6 +117,25 @@ def test_standardised_by_the_pool_alone(real, tmp_path):
     np.testing.assert_allclose(held.x, wanted, atol=2e-3)  # float32 at 10000 has steps of 0.001
 
 
+@pytest.mark.parametrize("shape", [(2, 2, 3), (3, 2, 2), (4, 3)])
+def test_quantised_images_are_scaled_by_their_channels(raw, tmp_path, shape):
+    """Mean 0 in each channel, one standard deviation for all; a pixel that hardly varies stays as small as it is."""
+    images = np.random.default_rng(1).integers(0, 200, (N, *shape)).astype(np.uint8)
+    channels = np.moveaxis(images, 1 if shape == (3, 2, 2) else -1, -1) if len(shape) == 3 else images[..., None]
+    channels += np.arange(channels.shape[-1], dtype=np.uint8) * 20  # a view: into images
+    images.reshape(N, 12)[:, 5], images[0].reshape(12)[5] = 7, 8
+    quantised = Observation(kind="quantised")
+    own = replace(raw, features=images.reshape(N, 12), shape=shape, observation=quantised, mean=None, sd=None)
+    info = prepare(own, tmp_path, 10, seed=0)
+    pool = channels[~raw.holdout].astype(np.float64)
+    centred = pool - pool.mean((0, 1, 2))
+    np.testing.assert_allclose(info.scale.sd, [centred.std()], rtol=1e-9)
+    found = load_pool(tmp_path).x[np.argsort(load_ids(tmp_path))].reshape(-1, *shape)
+    found = np.moveaxis(found, 1, -1) if shape == (3, 2, 2) else found.reshape(pool.shape)
+    np.testing.assert_allclose(found, (centred / centred.std())[np.argsort(raw.ids[~raw.holdout])], atol=1e-5)
+    assert (info.centre, info.spread) == (pytest.approx(0, abs=1e-9), pytest.approx(1))
+
+
 def test_a_constant_is_constant_whatever_its_value(real, tmp_path):
     """0.1 in float32 times any number of rows: rounding must not pass for variation, and then be blown up."""
     real.features[:, 5] = 0.1

@@ -19,6 +19,7 @@ GOOD = RawData(
     sd=None,
     feature_names=("height", "width"),
 )
+QUANTISED = {"observation": Observation(kind="quantised"), "shape": (1, 2)}
 COUNTS = {"observation": Observation(kind="binomial", trials=8), "mean": 0.0, "sd": 8.0}
 
 
@@ -49,6 +50,8 @@ def features(**changes):
         (COUNTS | features(r0c0=-1), "example 'a': 'height': expected a number from 0 to 8, got -1"),
         (COUNTS | features(r0c1=0.5), "example 'a': 'width': expected a whole number, got 0.5"),
         ({"observation": Observation(kind="bernoulli")}, "expected a fixed scale with bernoulli features, got none"),
+        (QUANTISED | {"shape": (2,)}, r"expected a shape such as \[32, 32, 3\] with quantised features, got \[2\]"),
+        (QUANTISED | features(r0c1=0.5), "example 'a': 'width': expected a whole number, got 0.5"),
         ({"labels": np.array(["cat", "dog", "dog", None], dtype=object)}, "got none of 'd' \\(1 such\\)"),
     ],
 )
@@ -67,7 +70,8 @@ def test_an_unknown_label():
 
 
 def test_taken():
-    """Counts up to the number of trials, as floats or bytes, and any finite number."""
+    """Counts up to the number of trials, as floats or bytes, whole numbers of images, and any finite number."""
     replace(GOOD, **COUNTS)
+    replace(GOOD, **QUANTISED)
     replace(GOOD, **COUNTS, features=GOOD.features.astype(np.uint8))
     replace(GOOD, **features(r0c0=-3.5))

@@ -219,6 +219,8 @@ def test_images(tmp_path, kind):
     np.testing.assert_array_equal(raw.features, images.reshape(6, 12))
     assert raw.shape == (4, 3)
     assert raw.feature_names[:2] == ("x[0]", "x[1]")
+    bytes_of_colours = table(0, str(tmp_path / f"t.{kind}"), observation="quantised", shape=[2, 2, 3])
+    assert (bytes_of_colours.observation.kind, bytes_of_colours.sd) == ("quantised", None)
     if kind == "npz":
         grey = table(0, str(tmp_path / "t.npz"), observation="bernoulli", shape=[4, 3])
         assert (grey.features.dtype, grey.sd) == (np.uint8, 255.0)

@@ -13,7 +13,7 @@ from torch import nn
 
 from al_dgm.errors import TrainingError
 from al_dgm.learning import fit as fits
-from al_dgm.learning.fit import Checkpoints, Fit, Workers, fit, phase
+from al_dgm.learning.fit import Checkpoints, Fit, TrainingData, Workers, fit, phase
 from al_dgm.learning.job import ModelSpec, TrainingJob
 from al_dgm.learning.objective import Phase
 
@@ -297,6 +297,18 @@ def test_a_model_without_labels_is_a_model_of_x(data, spec):
     history = fit(spec.build(0), nobody, recipe(60, learning_rate=0.03), 1)
     assert not {"labelled_bound", "classification"} & set(history[0])
     assert history[-1]["unlabelled_bound"] > history[0]["unlabelled_bound"] + 0.3
+
+
+def test_values_that_never_vary_have_no_density_without_bound():
+    """E[log p(x + u step)] + D log step bounds a log-probability: it is below 0. Without the noise it is soon above."""
+    bounds, step, same = {}, 0.5, torch.zeros(40, 5)
+    for kind in ("gaussian", "quantised"):
+        options = {"hidden": [6], "latents": [2], "bayesian": "none"}
+        model = replace(SPEC, name="vae", options=options, observation={"kind": kind, "step": step}).build(0)
+        data = TrainingData(same[:10], torch.arange(10) % 3, same[10:])
+        history = fit(model, data, recipe(300, learning_rate=0.03), seed=0)
+        bounds[kind] = history[-1]["unlabelled_bound"] + 5 * math.log(step)
+    assert -1 < bounds["quantised"] < 0 < bounds["gaussian"]
 
 
 def test_a_job_starts_fresh_from_its_seed_or_from_the_weights_it_is_given(data):

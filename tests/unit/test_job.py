@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from small_project import PROJECT, make_project
 
 from al_dgm.config import load_params
 from al_dgm.data.half_moons import half_moons
-from al_dgm.data.prepared import prepare
+from al_dgm.data.prepared import load_pool, prepare
+from al_dgm.data.raw import Observation
 from al_dgm.distributed import train as distributed
 from al_dgm.errors import ConfigError
 from al_dgm.learning import rounds, training
@@ -59,6 +61,16 @@ def test_a_model_knows_the_shape_of_its_data(tmp_path):
     spec = rounds.model_spec(PARAMS.model, info)
     assert (spec.features, spec.shape) == (2, (1, 2))
     assert spec.build(0).space.shape == (1, 2)
+
+
+def test_quantised_data_are_drawn_by_their_own_step(tmp_path):
+    """One whole number is one standard deviation's part of model space."""
+    moons = half_moons(0, examples=60, holdout=20)
+    whole = {"features": np.round(50 * moons.features), "observation": Observation(kind="quantised"), "shape": (1, 2)}
+    info = prepare(replace(moons, **whole), tmp_path, shard_size=50, seed=0)
+    model = rounds.model_spec(PARAMS.model, info).build(0)
+    x = np.unique(load_pool(tmp_path).x[:, 0])
+    assert model.space.observation.step == pytest.approx(np.diff(x).min(), rel=1e-4)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
