@@ -76,7 +76,8 @@ def table(
             ``bernoulli``: from 0 to 1, or unsigned bytes out of 255, binarised anew in every training step;
             ``binomial``: counts out of ``trials``.
         trials: of ``binomial``.
-        shape: of one example where it is an image, as [height, width]; by default a row of D numbers.
+        shape: of one example where it is an image, as [height, width], or with its channels first or last; by default a
+            row of D numbers.
         classes: all class names in the order of the model's outputs: for classes that nobody has labelled yet; by
             default those that occur, as said at ``label``.
 
