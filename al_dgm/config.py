@@ -3,7 +3,7 @@
 Every key is documented where users meet it, in params.yaml; here are its type and its range. A section such as
 ``model`` names one component and carries a block of options for each it may be switched to::
 
-    model: {name: m2, m2: {latent: 8}, sdgm: {latent: 8, auxiliary: 8}}
+    model: {name: m2, ensemble: 1, m2: {latent: 8}, sdgm: {latent: 8, auxiliary: 8}}
 
 The blocks are checked by the registry against the component's own constructor (`al_dgm.registry`), so this module
 needs no torch. Addresses and secrets never stand in params.yaml: they come from the environment.
@@ -166,13 +166,19 @@ class DataParams(Choice):
     shard_size: Positive
 
 
+class ModelParams(Choice):
+    """The model, its options, and how many members an ensemble of it has; 1 is the model alone."""
+
+    ensemble: Positive
+
+
 class Params(_Section):
     """All of params.yaml."""
 
     seed: NonNegative
     data: DataParams
     seed_set: SeedSetParams
-    model: Choice
+    model: ModelParams
     training: TrainingParams
     prediction: PredictionParams
     acquisition: AcquisitionParams

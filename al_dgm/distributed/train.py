@@ -202,8 +202,18 @@ class _MeanOverWorkers(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004 - nothing to keep for the gradient
+    def forward(values: Tensor) -> Tensor:
         return _mean_over_workers(values)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing to keep for the gradient."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], values: Tensor) -> tuple[Tensor, int]:  # noqa: ARG004
+        """The members of an ensemble all at once: entry by entry, whatever the dimensions mean."""
+        apply: Callable[[Tensor], Tensor] = _MeanOverWorkers.apply
+        return apply(values), in_dims[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004

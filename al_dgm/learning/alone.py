@@ -26,6 +26,7 @@ from al_dgm.learning.model_files import SPEC, load_model
 from al_dgm.learning.rounds import model_spec, of_data, predictor, training_data
 from al_dgm.learning.training import Train, Training, train_and_measure, write_json
 from al_dgm.models import GenerativeModel, Model
+from al_dgm.models.ensemble import members_of
 from al_dgm.seeding import integer_seed
 
 
@@ -123,7 +124,7 @@ def evaluate_alone(params: Params, layout: Layout, folder: Path, samples: int) -
 
 
 def draw_alone(params: Params, layout: Layout, folder: Path, out: Path, wanted: Sequence[str]) -> list[str]:
-    """Draw the saved model in ``folder``; see `al_dgm.learning.drawing.draw_model`.
+    """Draw the saved model in ``folder``, of an ensemble its first member; see `al_dgm.learning.drawing.draw_model`.
 
     Raises:
         ConfigError: the model is one of other data, or a picture is unknown.
@@ -136,7 +137,9 @@ def draw_alone(params: Params, layout: Layout, folder: Path, out: Path, wanted: 
     set_up_torch(params.compute)
     if not isinstance(model, GenerativeModel):
         raise DataError(f"{folder}: expected a generative model such as m2, got '{spec.name}', which has no latents")
-    return draw_model(Subject(model, info, load_holdout(layout.prepared, info), params.seed), out, wanted)
+    return draw_model(
+        Subject(members_of(model)[0], info, load_holdout(layout.prepared, info), params.seed), out, wanted
+    )
 
 
 def load_alone(folder: Path, info: DatasetInfo) -> tuple[Model, ModelSpec, str]:
@@ -162,7 +165,7 @@ def _check_unsupervised(model: Model, params: Params) -> None:
 def _start(folder: Path, spec: ModelSpec, model: Model, info: DatasetInfo) -> tuple[Mapping[str, Tensor], str]:
     """The saved weights that ``model`` is to start from, and their version."""
     saved, about, version = load_model(folder)
-    _refuse_others(folder, about, {"name": spec.name, **of_data(info)})
+    _refuse_others(folder, about, {"name": spec.name, "ensemble": spec.ensemble, **of_data(info)})
     try:
         model.load_state_dict(saved.state_dict())
     except RuntimeError as error:

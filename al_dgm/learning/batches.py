@@ -6,11 +6,28 @@ worker knows the global minibatch and takes its own rows of it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from al_dgm.config import TrainingParams
+from al_dgm.models.base import Minibatch
 from al_dgm.nn.noise import BatchNoise, generator
 from al_dgm.seeding import integer_seed
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """x_l [N_l, D], y_l [N_l] class indices, x_u [N_u, D], in model space."""
+
+    x_labelled: Tensor
+    y: Tensor
+    x_unlabelled: Tensor
+
+    def to(self, device: torch.device) -> TrainingData:
+        """The same data on ``device``."""
+        return TrainingData(self.x_labelled.to(device), self.y.to(device), self.x_unlabelled.to(device))
 
 
 class Batches:
@@ -61,3 +78,38 @@ class Batches:
             order = torch.randperm(self._size, generator=torch.Generator().manual_seed(seed))
             self._pass = (number, order)
         return self._pass[1]
+
+
+class Feed:
+    """What one fit is fed: step t -> minibatch, as a function of (``seed``, t).
+
+    Args:
+        data: of which the first ``sizes`` = (N_l, N_u) examples of each kind are used.
+        recipe: how many of each are in a minibatch.
+        seed: of the fit.
+        share: which share of each minibatch this worker has, of how many.
+    """
+
+    def __init__(
+        self, data: TrainingData, sizes: tuple[int, int], recipe: TrainingParams, seed: int, share: tuple[int, int]
+    ) -> None:
+        self._data = data
+        self._labelled = Batches(sizes[0], recipe.labelled_batch, seed, "labelled", *share)
+        self._unlabelled = Batches(sizes[1], recipe.unlabelled_batch, seed, "unlabelled", *share)
+
+    @property
+    def steps_in_a_pass(self) -> int:
+        """After how many steps every row of both sets has been seen, but for those left over."""
+        return max(self._unlabelled.steps_in_a_pass, self._labelled.steps_in_a_pass)
+
+    def minibatch(self, step: int) -> Minibatch:
+        """This worker's rows of step ``step``, and their noise."""
+        device = self._data.x_labelled.device
+        labelled, unlabelled = self._labelled.rows(step).to(device), self._unlabelled.rows(step).to(device)
+        return Minibatch(
+            x_labelled=self._data.x_labelled[labelled],
+            y=self._data.y[labelled],
+            x_unlabelled=self._data.x_unlabelled[unlabelled],
+            labelled_noise=self._labelled.noise(step, device),
+            unlabelled_noise=self._unlabelled.noise(step, device),
+        )

@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch._functorch.config as partitioning
 from torch import Tensor, nn
 
-from al_dgm.learning.objective import Objective, Phase
-from al_dgm.models.base import Minibatch
-from al_dgm.nn.noise import DrawnNoise, RecordedNoise
+from al_dgm.learning.objective import Phase
 
-Evaluate = Callable[[Minibatch, Phase], tuple[Tensor, dict[str, Tensor]]]
+Evaluate = Callable[[Any, Phase], tuple[Tensor, dict[str, Tensor]]]
 
 
-def compiled(objective: Objective, wrapped: nn.Module, example: Minibatch) -> Evaluate:
-    """``wrapped``, which is ``objective`` as it may be shared by workers, as a compiled function of the minibatch.
+def compiled(objective: nn.Module, like: Tensor) -> Evaluate:
+    """``objective``, perhaps shared by workers, as a compiled function of a minibatch whose numbers are drawn.
 
-    The same numbers as without, but for rounding. Random numbers are drawn outside the program, and warm-up factors
-    come in as tensors, so that one program serves all steps; ``example`` shows which numbers it asks for.
+    The same values as without, but for rounding. Warm-up factors come in as tensors of the type and device of ``like``,
+    so that one program serves all steps.
     """
-    labelled, unlabelled = RecordedNoise(example.labelled_noise), RecordedNoise(example.unlabelled_noise)
-    objective(replace(example, labelled_noise=labelled, unlabelled_noise=unlabelled), Phase())
-    device = example.x_labelled.device
-    mode = "reduce-overhead" if device.type == "cuda" else None  # CUDA graphs
+    mode = "reduce-overhead" if like.device.type == "cuda" else None  # CUDA graphs
     # Without `recompute_views` a ReLU keeps a mask beside its output, and writing it costs more than the product does.
-    program = partitioning.patch(recompute_views=True)(torch.compile(wrapped, dynamic=False, mode=mode))
-    factor = partial(torch.tensor, dtype=example.x_labelled.dtype, device=device)
+    program = partitioning.patch(recompute_views=True)(torch.compile(objective, dynamic=False, mode=mode))
+    factor = partial(torch.tensor, dtype=like.dtype, device=like.device)
 
-    def evaluate(batch: Minibatch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
-        drawn = replace(
-            batch,
-            labelled_noise=DrawnNoise.as_asked(batch.labelled_noise, labelled.asked),
-            unlabelled_noise=DrawnNoise.as_asked(batch.unlabelled_noise, unlabelled.asked),
-        )
+    def evaluate(batch: Any, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
         factors = Phase(factor(phase.latents), factor(phase.weights), factor(phase.responsibility))
-        loss, terms = program(drawn, factors)
+        loss, terms = program(batch, factors)
         return loss, terms
 
     return evaluate

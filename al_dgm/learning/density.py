@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from al_dgm.models import DeepGenerativeModel, GenerativeModel
+from al_dgm.models.ensemble import members_of
 from al_dgm.nn.bayesian import mean_weights
 from al_dgm.nn.noise import BatchNoise, SampleNoise, generator
 from al_dgm.progress import progress_bar
@@ -75,7 +76,7 @@ def log_likelihood(model: GenerativeModel, x: Tensor, seed: int, samples: int, r
         rows: how much at a time.
     """
     device = next(model.parameters()).device
-    classes = model.space.classes if isinstance(model, DeepGenerativeModel) else 1
+    classes = model.space.classes if isinstance(members_of(model)[0], DeepGenerativeModel) else 1
     at_a_time = max(1, rows // (EXAMPLES * classes))
     elbo, weighted = [], []
     with mean_weights(model), progress_bar(len(x), "log-likelihood", delay=5.0) as bar:

@@ -15,6 +15,7 @@ from torch import Tensor
 from al_dgm.config import TrainingParams
 from al_dgm.learning.fit import Checkpoints, TrainingData, Workers, fit
 from al_dgm.models import MODELS, Model, Space
+from al_dgm.models.ensemble import ensemble
 from al_dgm.models.observation import make_observation
 from al_dgm.registry import build
 from al_dgm.seeding import integer_seed
@@ -33,6 +34,7 @@ class ModelSpec:
         centre: mean of x over the pool, all features together.
         spread: standard deviation likewise.
         shape: of one example, as dataset.json has it; () in a model.json from before it was kept there.
+        ensemble: how many members; 1 is the model alone.
     """
 
     name: str
@@ -43,13 +45,19 @@ class ModelSpec:
     centre: float
     spread: float
     shape: tuple[int, ...] = ()
+    ensemble: int = 1
 
     def build(self, seed: int) -> Model:
-        """The model with initial weights drawn from ``seed``.
+        """The model with initial weights drawn from ``seed``, each member of an ensemble from a stream of its own.
 
         Raises:
             ConfigError: the name or an option is unknown or wrong.
         """
+        if self.ensemble == 1:
+            return self._member(seed)
+        return ensemble([self._member(integer_seed(seed, "member", m)) for m in range(self.ensemble)])
+
+    def _member(self, seed: int) -> Model:
         observation = make_observation(**self.observation)
         space = Space(self.features, len(self.classes), observation, self.centre, self.spread, self.shape)
         with torch.random.fork_rng(devices=[]):

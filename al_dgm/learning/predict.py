@@ -1,11 +1,14 @@
 """Predictive distributions and bounds of a trained model, by explicit weight samples that stream.
 
 Weight sample k is drawn from the stream (seed, "weights", k) and shared by every example on every worker; latent
-noise is common to all examples (`CommonNoise`), so what is predicted for one does not depend on its minibatch.
+noise is common to all examples (`CommonNoise`), so what is predicted for one does not depend on its minibatch. Of an
+ensemble of n it is a sample of member k mod n; so BALD, which asks how far the samples differ, needs to know nothing of
+where they come from: mean-field weights, of all layers or of the last, or members.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +18,7 @@ from torch import Tensor
 from al_dgm.acquisition import Moments
 from al_dgm.config import PredictionParams
 from al_dgm.models import DeepGenerativeModel, GenerativeModel, Model
+from al_dgm.models.ensemble import members_of
 from al_dgm.nn.bayesian import bayesian_layers, mean_weights, weight_sample
 from al_dgm.nn.noise import CommonNoise, generator
 from al_dgm.progress import progress_bar
@@ -46,7 +50,8 @@ class Predictor:
     def expected_elbo(self, model: GenerativeModel, x: Tensor) -> Tensor:
         """The bound U(x) in nats at the posterior mean of the weights, for x [N, D]; [N].
 
-        x is drawn as in training (binarised, for a Bernoulli model), with thresholds common to all examples.
+        Of an ensemble it is the mean of its members' bounds. x is drawn as in training (binarised, for a Bernoulli
+        model), with thresholds common to all examples.
         """
 
         def elbo(x: Tensor) -> Tensor:
@@ -56,11 +61,16 @@ class Predictor:
         with mean_weights(model):
             return torch.cat([elbo(part) for part in self._minibatches(model, x)])
 
-    def weight_samples(self, model: Model) -> Iterator[int]:
-        """Put the model's weights to sample k = 0, 1, …, one after the other; point weights make one sample of all."""
-        for k in range(self.params.weight_samples if bayesian_layers(model) else 1):
-            with weight_sample(model, generator(integer_seed(self.seed, "weights", k))):
-                yield k
+    def weight_samples(self, model: Model) -> Iterator[Model]:
+        """The model with its weights put to sample k = 0, 1, …, one after the other; of an ensemble, member k mod n.
+
+        Point weights make one sample of all, or n. Members count alike: K is rounded up to a multiple of n.
+        """
+        members = members_of(model)
+        rounds = math.ceil(self.params.weight_samples / len(members)) if bayesian_layers(model) else 1
+        for k, member in enumerate(members * rounds):
+            with weight_sample(member, generator(integer_seed(self.seed, "weights", k))):
+                yield member
 
     def log_predictive(self, model: Model, x: Tensor, *groundwork: Tensor) -> Tensor:
         """log p(y | x, W) of one minibatch for the weights in use, [B, C]; ``groundwork`` is what `groundwork` gave."""
@@ -74,14 +84,20 @@ class Predictor:
 
     def _moments(self, model: Model, x: Tensor, classes: int) -> Moments:
         """`moments` of one minibatch."""
-        moments, common = Moments.zeros(len(x), classes), None
-        if isinstance(model, DeepGenerativeModel) and model.groundwork_has_point_weights:
-            with mean_weights(model):  # most of the cost, and the same for every weight sample
-                common = self.groundwork(model, x)
-        for _ in self.weight_samples(model):
-            own = self.groundwork(model, x) if common is None else common
-            moments.add(self.log_predictive(model, x, *own))
+        moments = Moments.zeros(len(x), classes)
+        shared = {member: self._shared(member, x) for member in members_of(model)}
+        for member in self.weight_samples(model):
+            common = shared[member]
+            own = self.groundwork(member, x) if common is None else common
+            moments.add(self.log_predictive(member, x, *own))
         return moments
+
+    def _shared(self, model: Model, x: Tensor) -> tuple[Tensor, ...] | None:
+        """`groundwork`, most of the cost, where it is the same for every weight sample."""
+        if not isinstance(model, DeepGenerativeModel) or not model.groundwork_has_point_weights:
+            return None
+        with mean_weights(model):
+            return self.groundwork(model, x)
 
     def _minibatches(self, model: Model, x: Tensor) -> Iterator[Tensor]:
         """x by minibatches, on the model's device.

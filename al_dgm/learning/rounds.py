@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from al_dgm.acquisition import SCORES, SELECTORS, Evidence, Needs, select
-from al_dgm.config import AcquisitionParams, Choice, Params
+from al_dgm.config import AcquisitionParams, ModelParams, Params
 from al_dgm.data.prepared import DatasetInfo, Pool, load_info, load_pool
 from al_dgm.errors import ConfigError, DataError, UnknownClassError
 from al_dgm.labelling.ledger import answered, consensus, describe_unknown, read_ledger
@@ -126,12 +126,13 @@ def generative(model: Model, params: Params) -> GenerativeModel:
     return model
 
 
-def model_spec(choice: Choice, info: DatasetInfo) -> ModelSpec:
+def model_spec(choice: ModelParams, info: DatasetInfo) -> ModelSpec:
     """The model that params.yaml names, for the data that dataset.json describes."""
     for name in choice.blocks:
         lookup(MODELS, name, "model")
     lookup(MODELS, choice.name, "model.name")
     about: dict[str, Any] = {"centre": info.centre, "spread": info.spread, "shape": info.shape}
+    about |= {"ensemble": choice.ensemble}
     return ModelSpec(name=choice.name, options=choice.options, **of_data(info), **about)
 
 

@@ -20,6 +20,7 @@ from al_dgm.errors import ConfigError
 from al_dgm.models.adversarial import adversarial_divergence
 from al_dgm.models.observation import Observation
 from al_dgm.nn.bayesian import bayesian_layers
+from al_dgm.nn.linear import Extent
 from al_dgm.nn.noise import JoinedNoise, Noise, NoNoise
 from al_dgm.nn.pairs import Label, OfExamples, Pairs
 from al_dgm.objectives.bounds import log_mean_exp, unlabelled_bound
@@ -113,6 +114,10 @@ class Model(nn.Module, ABC):
 
     generative: bool = False
 
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.space = space
+
     def curriculum(self) -> list[tuple[Model, float]]:
         """The models that are trained one after the other, each with its share of the steps; the last is this one."""
         return [(self, 1.0)]
@@ -142,10 +147,6 @@ class GenerativeModel(Model):
 
     generative = True
     layers: tuple[int, ...] = ()
-
-    def __init__(self, space: Space) -> None:
-        super().__init__()
-        self.space = space
 
     @abstractmethod
     def elbo(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
@@ -444,10 +445,15 @@ def pulled(log_q: Tensor, responsibility: Factor) -> Tensor:
     return responsibility * log_q + (1 - responsibility) * log_q.detach()
 
 
-def is_bayesian(network: str, bayesian: str | list[str]) -> bool:
-    """Whether the option ``bayesian`` (none, all, a network's name or a list of them) names ``network``."""
+def is_bayesian(network: str, bayesian: str | list[str]) -> Extent:
+    """Which layers of ``network`` the option ``bayesian`` names.
+
+    It is none, all, a network's name, or a list of names; ``<network>.last`` is the network's output layer alone.
+    """
     named = [bayesian] if isinstance(bayesian, str) else bayesian
-    return "all" in named or network in named
+    if "all" in named or network in named:
+        return True
+    return "last" if f"{network}.last" in named else False
 
 
 def check_networks(bayesian: str | list[str], networks: tuple[str, ...]) -> None:
@@ -456,9 +462,10 @@ def check_networks(bayesian: str | list[str], networks: tuple[str, ...]) -> None
     Raises:
         ConfigError: with the nearest name.
     """
+    known = ["none", "all", *networks, *(f"{network}.last" for network in networks)]
     for name in [bayesian] if isinstance(bayesian, str) else bayesian:
-        if name not in {"none", "all", *networks}:
+        if name not in known:
             raise ConfigError(
-                f"bayesian: unknown network '{name}'{nearest(name, networks)}; "
-                f"expected none, all, or among: {', '.join(networks)}"
+                f"bayesian: unknown network '{name}'{nearest(name, known)}; expected none, all, or among: "
+                f"{', '.join(networks)}; or the last layer alone of one, as {networks[0]}.last"
             )

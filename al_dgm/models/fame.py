@@ -79,11 +79,11 @@ class FAME(LadderModel):
         levels = range(len(latents))
         self.encoder = nn.ModuleList(self.network_by("encoder", self.up(i), i) for i in levels)
         priors = [self.network_by("decoder", self.down(i), i - 1) for i in levels[1:]]
-        decodes = {"bayesian": is_bayesian("decoder", bayesian)}
-        maps = Features(self.down(0), batch_norm=batch_norm, **decodes)
+        decodes = is_bayesian("decoder", bayesian)
+        maps = Features(self.down(0), bayesian=decodes is True, batch_norm=batch_norm)
         n = space.observation.outputs(space.features) // space.features
         pixels = PixelCNN(
-            self.picture, hidden[0], pixel_channels, pixel_blocks, n, autoregressive=concatenate, **decodes
+            self.picture, hidden[0], pixel_channels, pixel_blocks, n, autoregressive=concatenate, bayesian=decodes
         )
         self.decoder = nn.ModuleList([PixelDecoder(maps, pixels), *priors])
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from al_dgm.models.base import Minibatch, Model, Settings, Space
 from al_dgm.models.images import Channels, as_input
+from al_dgm.nn.linear import Extent
 from al_dgm.nn.mlp import MLP
 from al_dgm.nn.noise import Noise
 
@@ -17,10 +18,9 @@ class Classifier(Model):
     """p(y | x, W) = softmax of a multi-layer perceptron; minimises −log p(y | x, W)."""
 
     def __init__(
-        self, space: Space, hidden: Sequence[int], *, convolutions: Sequence[int] = (), bayesian: bool
+        self, space: Space, hidden: Sequence[int], *, convolutions: Sequence[int] = (), bayesian: Extent
     ) -> None:
-        super().__init__()
-        self.space = space
+        super().__init__(space)
         self.classifier = MLP([as_input(space, convolutions)], hidden, space.classes, bayesian=bayesian)
 
     def log_predictive(self, x: Tensor, noise: Noise, samples: int) -> Tensor:  # noqa: ARG002 - no latents
@@ -37,9 +37,9 @@ def mlp(
     space: Space,
     hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
     convolutions: Channels = [],  # noqa: B006
-    bayesian: bool = True,  # noqa: FBT001, FBT002 - an option in params.yaml
+    bayesian: Extent = True,  # noqa: FBT002 - an option in params.yaml
 ) -> Classifier:
-    """A multi-layer perceptron, Bayesian or not, that may read images by convolutions."""
+    """A multi-layer perceptron, Bayesian or not or in its last layer alone, that may read images by convolutions."""
     return Classifier(space, hidden, convolutions=convolutions, bayesian=bayesian)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Input, squared
 
 Read = int | LinearMap  # how a layer reads an input: as a row of so many numbers, or by another map than the product
+Extent = Literal[True, False, "last"]  # which layers of a network are Bayesian: all, none, or the last one alone
 
 
 class _Layer(nn.Module):
@@ -130,6 +132,12 @@ class BayesianLinear(_Layer):
         variance = self.products([squared(x) for x in inputs], self.sd.square())
         # A unit whose inputs are all zero has variance 0, where the square root has no derivative.
         return mean + variance.clamp_min(1e-12).sqrt() * noise.normal(mean.shape)
+
+
+def kinds(bayesian: Extent, layers: int) -> list[type[Linear | BayesianLinear]]:
+    """The class of each of so many layers of a network."""
+    below: type[Linear | BayesianLinear] = BayesianLinear if bayesian is True else Linear
+    return [below] * (layers - 1) + [BayesianLinear if bayesian else Linear]
 
 
 def round_products(model: nn.Module, matmul: torch.dtype | None) -> None:

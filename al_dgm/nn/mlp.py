@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from al_dgm.nn.batch_norm import BatchNorm
-from al_dgm.nn.linear import BayesianLinear, Linear, Read
+from al_dgm.nn.linear import Extent, Read, kinds
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Input, OfExamples, rounded
 from al_dgm.nn.pictures import Pyramid
@@ -24,18 +24,19 @@ class Layers(nn.Module):
 
     Args:
         plan: of the layers; only the first may have several inputs.
-        bayesian: every layer a `BayesianLinear`.
+        bayesian: every layer a `BayesianLinear`, or the ``last`` one alone: point weights make the features, and a
+            distribution is over what is read off them.
         head_init_sd: standard deviation of the last layer's initial weights; None for Glorot's.
         batch_norm: normalise what goes into a ReLU.
     """
 
     def __init__(
-        self, plan: Plan, *, bayesian: bool = False, head_init_sd: float | None = None, batch_norm: bool = False
+        self, plan: Plan, *, bayesian: Extent = False, head_init_sd: float | None = None, batch_norm: bool = False
     ) -> None:
         super().__init__()
-        layer = BayesianLinear if bayesian else Linear
         init = [None] * (len(plan) - 1) + [head_init_sd]
-        self.layers = nn.ModuleList(layer(*sizes, init_sd=sd) for sizes, sd in zip(plan, init, strict=True))
+        each = zip(kinds(bayesian, len(plan)), plan, init, strict=True)
+        self.layers = nn.ModuleList(kind(*sizes, init_sd=sd) for kind, sizes, sd in each)
         self.norms = nn.ModuleList(BatchNorm(size) if batch_norm else nn.Identity() for _, size in plan[:-1])
 
     def forward(self, *inputs: Input, noise: Noise) -> Tensor:
@@ -78,7 +79,7 @@ class MLP(Layers):
         inputs: sizes of the inputs, summed in the first layer (see `al_dgm.nn.linear`).
         hidden: sizes of the hidden layers; none makes the network linear.
         outputs: size of the output.
-        bayesian: every layer a `BayesianLinear`.
+        bayesian: every layer a `BayesianLinear`, or the ``last`` one alone; see `Layers`.
         head_init_sd: standard deviation of the output layer's initial weights; None for Glorot's.
         batch_norm: normalise each hidden layer before its ReLU.
     """
@@ -89,7 +90,7 @@ class MLP(Layers):
         hidden: Sequence[int],
         outputs: int | Pyramid,
         *,
-        bayesian: bool = False,
+        bayesian: Extent = False,
         head_init_sd: float | None = None,
         batch_norm: bool = False,
     ) -> None:
@@ -99,7 +100,7 @@ class MLP(Layers):
         plan += [([window], makes) for window, makes in outputs.down] if isinstance(outputs, Pyramid) else []
         super().__init__(plan, bayesian=bayesian, head_init_sd=head_init_sd, batch_norm=batch_norm)
         self.readers = nn.ModuleList(
-            Reader(x, bayesian, batch_norm) if isinstance(x, Pyramid) else nn.Identity() for x in inputs
+            Reader(x, bayesian is True, batch_norm) if isinstance(x, Pyramid) else nn.Identity() for x in inputs
         )
         self.shown = outputs.picture if isinstance(outputs, Pyramid) else None
 

@@ -158,10 +158,13 @@ class DrawnNoise:
     """Numbers that were drawn beforehand, in the order in which they will be asked for.
 
     A compiled or captured step is a function of tensors: its random numbers have to come in from outside.
+
+    Attributes:
+        draws: all of them.
     """
 
     def __init__(self, draws: Sequence[Tensor]) -> None:
-        self._draws = tuple(draws)
+        self.draws = tuple(draws)
         self._next = 0
 
     @classmethod
@@ -172,7 +175,7 @@ class DrawnNoise:
     def normal(self, shape: torch.Size) -> Tensor:  # noqa: ARG002 - the shape it was drawn in
         """The next draw."""
         self._next += 1
-        return self._draws[self._next - 1]
+        return self.draws[self._next - 1]
 
     uniform = normal
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from al_dgm.nn.linear import BayesianLinear, Linear
+from al_dgm.nn.linear import Extent, kinds
 from al_dgm.nn.maps import Convolution, Grid
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import rounded
@@ -27,7 +27,7 @@ class PixelCNN(nn.Module):
         blocks: how many of them are residual.
         parameters: for each number of x.
         autoregressive: without it x is not read, and nothing is masked: the parameters of p(x_i | h).
-        bayesian: every layer a `BayesianLinear`.
+        bayesian: every layer a `BayesianLinear`, or the ``last`` one alone.
     """
 
     def __init__(
@@ -39,18 +39,19 @@ class PixelCNN(nn.Module):
         parameters: int,
         *,
         autoregressive: bool = True,
-        bayesian: bool = False,
+        bayesian: Extent = False,
     ) -> None:
         super().__init__()
-        layer = BayesianLinear if bayesian else Linear
         size = picture.grid.height, picture.grid.width
         of_h, maps = Convolution(Grid(*size, features), 1), Grid(*size, channels)
         window = Convolution.up_to(maps, BLOCK) if autoregressive else Convolution(maps, BLOCK)
         made = [channels, channels, parameters * picture.grid.channels]
         self.picture, self.autoregressive = picture, autoregressive
-        self.first = layer([*[Convolution.before(picture.grid, FIRST)] * autoregressive, of_h], channels)
-        self.blocks = nn.ModuleList(layer([window], channels) for _ in range(blocks))
-        self.last = nn.ModuleList(layer([Convolution(maps, 1)], outputs) for outputs in made)
+        first, *rest = kinds(bayesian, 1 + blocks + len(made))
+        self.first = first([*[Convolution.before(picture.grid, FIRST)] * autoregressive, of_h], channels)
+        self.blocks = nn.ModuleList(kind([window], channels) for kind in rest[:blocks])
+        ends = zip(rest[blocks:], made, strict=True)
+        self.last = nn.ModuleList(kind([Convolution(maps, 1)], outputs) for kind, outputs in ends)
 
     def forward(self, x: Tensor, h: Tensor, *, noise: Noise) -> Tensor:
         """Maps of x [..., D] and h [..., positions · features] as parameters [..., n D] that observation models read.

@@ -5,6 +5,7 @@ A model that may read and produce images by convolutions occurs twice: as "m2" a
 
 import contextlib
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -64,20 +65,37 @@ every_unsupervised = pytest.mark.parametrize("name", sorted(UNSUPERVISED))
 every_normalised = pytest.mark.parametrize("name", sorted(NORMALISED))
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
+# Distribution over weights -> (the option `bayesian` of a generative model, that of a supervised one, how many members)
+WEIGHTS = {
+    "mean-field": ("all", True, 1),
+    "mean-field last layer": ("classifier.last", "last", 1),
+    "ensemble": ("none", False, 3),
+    "ensemble of mean-field": ("all", True, 3),
+}
+every_weights = pytest.mark.parametrize("weights", WEIGHTS)
+
 
 def all_bayesian(name):
     """What the option ``bayesian`` of this model is called when every network has it."""
     return "all" if name in GENERATIVE else True
 
 
-def spec(name, kind="binomial", classes=C, **chosen):
+def distributed(name, weights):
+    """What makes `spec` a model with one of `WEIGHTS`."""
+    generative, supervised, members = WEIGHTS[weights]
+    bayesian = generative if name in GENERATIVE else supervised
+    return {"bayesian": bool(bayesian) if name == "logistic" else bayesian, "ensemble": members}
+
+
+def spec(name, kind="binomial", classes=C, ensemble=1, **chosen):
     """A small model, Bayesian throughout unless told otherwise; options that it does not have are left out."""
     sizes = SMALL_HIERARCHY if "latents" in options(name) else SMALL
     images = {"convolutions": [3, 4]} if name.endswith(CONVOLUTIONAL) else {}
     wanted = {"bayesian": all_bayesian(name), "batch_norm": False, **sizes, **images, **chosen}
     known = {option: value for option, value in wanted.items() if option in options(name)}
     observation = {"kind": kind, "trials": 16}
-    return ModelSpec(registered(name), known, D, tuple("abcdefghi"[:classes]), observation, 0.3, 0.5, SHAPE)
+    about = ModelSpec(registered(name), known, D, tuple("abcdefghi"[:classes]), observation, 0.3, 0.5, SHAPE)
+    return replace(about, ensemble=ensemble)
 
 
 def represented(name):

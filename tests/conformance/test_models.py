@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from small_models import (
+    KINDS,
     NAMES,
     OF_IMAGES,
     PARAMS,
@@ -17,11 +18,13 @@ from small_models import (
     S,
     all_bayesian,
     data,
+    distributed,
     every_generative,
     every_kind,
     every_model,
     every_registered,
     every_way_to_predict,
+    every_weights,
     minibatch,
     noise,
     registered,
@@ -30,7 +33,8 @@ from small_models import (
 )
 from torch.nn import functional as F
 
-from al_dgm.acquisition import Moments
+from al_dgm.acquisition import Evidence, Moments
+from al_dgm.acquisition.scores import BALD
 from al_dgm.errors import ConfigError, DataError
 from al_dgm.learning.fit import TrainingData, fit
 from al_dgm.learning.job import ModelSpec
@@ -38,6 +42,7 @@ from al_dgm.learning.model_files import SPEC, WEIGHTS, load_model, save_model
 from al_dgm.learning.predict import Predictor
 from al_dgm.models import DeepGenerativeModel
 from al_dgm.models.base import Settings
+from al_dgm.models.ensemble import members_of
 from al_dgm.nn.bayesian import bayesian_layers, kl_of_weights, mean_weights
 
 L = B - 2  # labelled examples, where their number is to differ from that of the others
@@ -105,9 +110,10 @@ def test_a_seed_decides_the_initial_weights_and_nothing_else_is_touched(name):
 
 
 @every_model
-def test_predictions_and_version_survive_the_disk(name, tmp_path):
+@every_weights
+def test_predictions_and_version_survive_the_disk(name, weights, tmp_path):
     """safetensors and JSON: the same predictions to the bit, and the same version when saved again."""
-    about, x = spec(name), data(rows=20)
+    about, x = spec(name, **distributed(name, weights)), data(rows=20)
     model = about.build(0).eval()
     version = save_model(tmp_path / "one", about, model)
     loaded, read, read_version = load_model(tmp_path / "one")
@@ -147,10 +153,14 @@ def test_an_unknown_option_is_refused_with_its_path_and_the_nearest_name(name):
 
 
 @every_generative
-def test_an_unknown_network_is_refused_with_the_nearest_name(name):
-    path = rf"model\.{registered(name)}\.bayesian"
-    with pytest.raises(ConfigError, match=rf"^{path}: unknown network 'clasifier' \(did you mean 'classifier'\?\)"):
-        spec(name, bayesian=["encoder", "clasifier"]).build(0)
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [("clasifier", "classifier"), ("clasifier.last", "classifier.last"), ("decoder.lst", "decoder.last")],
+)
+def test_an_unknown_network_is_refused_with_the_nearest_name(name, wrong, near):
+    expected = rf"unknown network '{wrong}' \(did you mean '{near}'\?\); expected none, all, or"
+    with pytest.raises(ConfigError, match=rf"^model\.{registered(name)}\.bayesian: {expected}"):
+        spec(name, bayesian=["encoder", wrong]).build(0)
 
 
 @every_generative
@@ -160,11 +170,31 @@ def test_bayesian_names_exactly_the_networks_that_carry_a_distribution(name):
     assert {layer.split(".")[0] for layer in some} == {"classifier", "decoder"}
 
 
+@every_generative
+def test_the_last_layer_alone_of_a_network_may_carry_a_distribution(name):
+    """``decoder.last``: the last layer of each of the decoder's networks, and nothing else of it."""
+    point, every, last = (
+        list(bayesian_layers(spec(name, bayesian=bayesian).build(0)))
+        for bayesian in ("none", "decoder", "decoder.last")
+    )
+    assert point == []
+    assert set(last) < set(every)
+    networks = {path.rsplit(".", 1)[0] for path in last}
+    ends = [[path for path in every if path.startswith(f"{network}.")][-1] for network in networks]
+    assert sorted(last) == sorted(ends)
+
+
+def test_a_classifier_may_be_bayesian_in_its_last_layer_alone():
+    assert list(bayesian_layers(spec("mlp", bayesian="last").build(0))) == ["classifier.layers.1"]
+    with pytest.raises(ConfigError, match=r"^model\.mlp\.bayesian: input should be True, False or 'last', got 'lats'"):
+        spec("mlp", bayesian="lats").build(0)
+
+
 @every_way_to_predict
-@every_kind
-def test_a_prediction_does_not_depend_on_the_minibatch(name, prediction, kind):
+@pytest.mark.parametrize(("kind", "members"), [*((kind, 1) for kind in KINDS), ("binomial", 2)])
+def test_a_prediction_does_not_depend_on_the_minibatch(name, prediction, kind, members):
     """Common noise: each example's probabilities and bound are the same alone, in threes and all together."""
-    model, x = spec(name, kind, prediction=prediction).build(0).eval(), data(kind, rows=7)
+    model, x = spec(name, kind, prediction=prediction, ensemble=members).build(0).eval(), data(kind, rows=7)
     found = []
     for size in (1, 3, 7):
         predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=1, batch=size)
@@ -176,13 +206,14 @@ def test_a_prediction_does_not_depend_on_the_minibatch(name, prediction, kind):
 
 
 @every_model
-def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(name):
+@every_weights
+def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(name, weights):
     """Whatever was scored before, and in whichever company: joint acquisition and sharding rest on this."""
-    model, x = spec(name).build(0).eval(), data(rows=9)
+    model, x = spec(name, **distributed(name, weights)).build(0).eval(), data(rows=9)
     predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=2)
-    whole = [predictor.log_predictive(model, x) for _ in predictor.weight_samples(model)]
-    part = [predictor.log_predictive(model, x[[5, 1]]) for _ in predictor.weight_samples(model)]
-    twice = [predictor.log_predictive(model, x[[0, 0]]) for _ in predictor.weight_samples(model)]
+    whole = [predictor.log_predictive(function, x) for function in predictor.weight_samples(model)]
+    part = [predictor.log_predictive(function, x[[5, 1]]) for function in predictor.weight_samples(model)]
+    twice = [predictor.log_predictive(function, x[[0, 0]]) for function in predictor.weight_samples(model)]
     assert len(whole) == 3
     for k in range(3):
         torch.testing.assert_close(part[k], whole[k][[5, 1]], atol=1e-5, rtol=1e-5)
@@ -191,20 +222,42 @@ def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(
 
 
 @every_way_to_predict
-@pytest.mark.parametrize("every", [False, True], ids=["some Bayesian", "all Bayesian"])
-def test_what_weight_samples_have_in_common_may_be_computed_once(name, prediction, every):
+@pytest.mark.parametrize(("bayesian", "members"), [("some", 1), ("all", 1), ("last", 2)])
+def test_what_weight_samples_have_in_common_may_be_computed_once(name, prediction, bayesian, members):
     """The moments with the shared part equal those of predicting anew for every weight sample."""
-    bayesian = all_bayesian(name) if every else PARAMS.model.blocks[registered(name)]["bayesian"]
-    model, x = spec(name, bayesian=bayesian, prediction=prediction).build(0).eval(), data(rows=9)
-    if isinstance(model, DeepGenerativeModel):
-        assert model.groundwork_has_point_weights != every
-    predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=2, batch=4)
+    some = PARAMS.model.blocks[registered(name)]["bayesian"]
+    last = f"{some}.last" if isinstance(some, str) else some
+    named = {"some": some, "last": last, "all": all_bayesian(name)}[bayesian]
+    model, x = spec(name, bayesian=named, prediction=prediction, ensemble=members).build(0).eval(), data(rows=9)
+    if isinstance(first := members_of(model)[0], DeepGenerativeModel):
+        assert first.groundwork_has_point_weights == (bayesian != "all")
+    predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 4}), seed=2, batch=4)
     anew = Moments.zeros(len(x), C)
-    for _ in predictor.weight_samples(model):
-        anew.add(predictor.log_predictive(model, x, *predictor.groundwork(model, x)))
+    for function in predictor.weight_samples(model):
+        anew.add(predictor.log_predictive(function, x, *predictor.groundwork(function, x)))
     found = predictor.moments(model, x, C)
     torch.testing.assert_close(found.sum_p, anew.sum_p, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.sum_entropy, anew.sum_entropy, atol=1e-5, rtol=1e-5)
+
+
+@every_model
+@every_weights
+def test_bald_measures_the_spread_of_predictions_wherever_it_comes_from(name, weights):
+    """Weights of all layers or of the last one, or members: 0 < I[y; W | x] ≤ min(log C, log K)."""
+    model, x = spec(name, **distributed(name, weights)).build(0).eval(), 3 * data("gaussian", rows=20)
+    predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=2)
+    bald = BALD()(Evidence(examples=len(x), moments=predictor.moments(model, x, C)))
+    assert bald.max() > 1e-6
+    assert bald.min() >= 0
+    assert bald.max() <= math.log(3) + 1e-9
+
+
+@every_model
+def test_bald_of_one_model_with_point_weights_is_exactly_zero(name):
+    model = spec(name, **(distributed(name, "ensemble") | {"ensemble": 1})).build(0).eval()
+    moments = Predictor(PARAMS.prediction, seed=2).moments(model, data(), C)
+    assert moments.samples == 1
+    assert (BALD()(Evidence(examples=B, moments=moments)) == 0).all()
 
 
 @every_model

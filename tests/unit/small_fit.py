@@ -1,5 +1,6 @@
 """A small model, data and recipe, for the tests of training."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ IMAGES = replace(SPEC, options={**SPEC.options, "convolutions": [3, 4]}, shape=(
 NORMALISED = replace(SPEC, name="vae", options={"hidden": [6], "latents": [2], "batch_norm": True})
 # where labelled rows are normalised by the others
 CLUSTERS = replace(SPEC, name="cagem", options={"hidden": [6, 6], "latents": [2, 2], "batch_norm": True})
+# M1 first, then M2 on it
+STAGES = replace(SPEC, name="m1m2", options={"hidden": [6], "latent": 2, "features": 2, "m1_hidden": 6})
 
 
 def recipe(steps=20, **options):
@@ -45,3 +48,20 @@ def weights(model):
 
 def assert_same_weights(first, second):
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class OnDisk:
+    """Keeps every state as `torch.save` writes it and `weights_only` reads it."""
+
+    def __init__(self):
+        self.states = []
+
+    def __call__(self, state):
+        """Keep one more."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.states.append(buffer.getvalue())
+
+    def load(self, index):
+        """State ``index``, without pickle."""
+        return torch.load(io.BytesIO(self.states[index]), weights_only=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from al_dgm.data.prepared import load_info, load_truth
 from al_dgm.errors import AlDgmError, ConfigError, DataError
 from al_dgm.labelling.ledger import consensus, read_ledger
 from al_dgm.learning.alone import draw_alone, evaluate_alone, known_labels, load_alone, train_alone
-from al_dgm.learning.model_files import load_model
+from al_dgm.learning.model_files import load_model, save_model
 from al_dgm.learning.rounds import train_round
 
 
@@ -142,6 +143,7 @@ def test_the_folder_is_tried_before_the_training(project, params, tmp_path):
         ("0", None, ["training.unlabelled_batch=0"], "expected at least one, since training.unlabelled_batch is 0"),
         ("6", "nothing", [], "no model here; `dvc repro` or `al-dgm train` makes one"),
         ("6", "m2", ["model.name=vae"], "m2: expected a model with name vae, got m2"),
+        ("6", "m2", ["model.ensemble=2"], "m2: expected a model with ensemble 2, got 1"),
         ("6", "m2", ["model.m2.latent=3"], "m2: expected a model with the sizes of model.m2: size mismatch for "),
         ("6", "m2", ["model.m2.bayesian=none"], "m2: expected a model with the sizes of model.m2: Missing key(s) in "),
         ("6", None, ["model.m2.latents=3"], "model.m2.latents: unknown option (did you mean 'latent'?)"),
@@ -192,6 +194,21 @@ def test_measuring_again_gives_the_scores_of_the_training_and_bounds_besides(pro
     assert found["elbo"] == pytest.approx(trained["bound"], abs=0.2)
     assert found["elbo"] < found["importance_weighted"]
     assert (found["importance_samples"], found["examples"]) == (20, 20)
+
+
+def test_an_ensemble_is_measured_as_a_mixture_and_drawn_by_its_first_member(project, tmp_path):
+    """The pictures are those of that member saved alone."""
+    params = load_params(project.folder / "params.yaml", ["model.ensemble=2", "training.steps=20"])
+    train_alone(params, project.layout, "6", tmp_path / "both", None, Trainer())
+    found = evaluate_alone(params, project.layout, tmp_path / "both", samples=20)
+    assert found["elbo"] < found["importance_weighted"]
+    model, spec, _ = load_model(tmp_path / "both")
+    save_model(tmp_path / "first", replace(spec, ensemble=1), model.members[0])
+    for name in ("both", "first"):
+        draw_alone(params, project.layout, tmp_path / name, tmp_path / name / "figures", ["generation", "latents"])
+    drawn = {path.name: path.read_bytes() for path in (tmp_path / "both" / "figures").iterdir()}
+    assert drawn == {path.name: path.read_bytes() for path in (tmp_path / "first" / "figures").iterdir()}
+    assert set(drawn) == {"generation.png", "latents.png"}
 
 
 def test_a_supervised_model_has_neither_bounds_nor_pictures(project, tmp_path):

@@ -59,6 +59,7 @@ def test_the_shipped_parameters_are_valid_and_so_is_every_block():
         ("training.learning_rate", float("nan"), r"training\.learning_rate: .*, got nan"),
         ("training.weighting", "average", r"training\.weighting: input should be 'sum' or 'mean', got 'average'"),
         ("seed", -1, r"seed: input should be greater than or equal to 0, got -1"),
+        ("model.ensemble", 0, r"model\.ensemble: input should be greater than 0, got 0"),
         ("model.m2", 4, r"model: 'm2' should be a block of options \(key: value\), got 4"),
         ("training", None, r"training: input should be a valid dictionary or instance of TrainingParams, got None"),
     ],

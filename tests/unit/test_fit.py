@@ -1,14 +1,13 @@
 """The training loop: resumed, shared between workers, averaged, stopped, and refused where it diverges."""
 
 import copy
-import io
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from small_fit import CLUSTERS, NORMALISED, SPEC, assert_same_weights, recipe, small_data, weights
+from small_fit import CLUSTERS, NORMALISED, SPEC, STAGES, OnDisk, assert_same_weights, recipe, small_data, weights
 from torch import nn
 
 from al_dgm.errors import TrainingError
@@ -26,23 +25,6 @@ def data():
 @pytest.fixture(autouse=True)
 def short_windows(monkeypatch):
     monkeypatch.setattr(fits, "WINDOW", 5)
-
-
-class OnDisk:
-    """Keeps every state as `torch.save` writes it and `weights_only` reads it."""
-
-    def __init__(self):
-        self.states = []
-
-    def __call__(self, state):
-        """Keep one more."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self.states.append(buffer.getvalue())
-
-    def load(self, index):
-        """State ``index``, without pickle."""
-        return torch.load(io.BytesIO(self.states[index]), weights_only=True)
 
 
 # Warm-ups over, and nothing counts as improvement: the first window sets the mark, then three fail to beat it.
@@ -75,23 +57,21 @@ def test_a_fit_resumed_at_any_window_is_bitwise_the_undisturbed_one(data, option
 
 
 def test_a_fit_in_two_stages_is_resumed_in_either(data):
-    """M1 first and then M2 on it: bitwise the undisturbed fit, whatever weights the fresh model had."""
-    spec = replace(SPEC, name="m1m2", options={"hidden": [6], "latent": 2, "features": 2, "m1_hidden": 6})
-    whole, kept = spec.build(0), OnDisk()
-    history = fit(whole, data, recipe(), 1, checkpoints=Checkpoints(kept, seconds=0))
+    """Bitwise the undisturbed fit, whatever weights the fresh model had; M1's last gradients clip nothing of M2's."""
+    settings, whole, kept = recipe(gradient_norm=0.1), STAGES.build(0), OnDisk()
+    history = fit(whole, data, settings, 1, checkpoints=Checkpoints(kept, seconds=0))
     assert [row["step"] for row in history] == [5, 10, 15, 20]
     assert [kept.load(index)["progress"]["stage"] for index in range(4)] == [0, 0, 1, 1]
     assert ["q" in row or "imbalance" in row for row in history] == [False, False, True, True]
     for index in range(4):
-        resumed = spec.build(99)
-        assert fit(resumed, data, recipe(), 1, checkpoints=Checkpoints(resume=kept.load(index))) == history
+        resumed = STAGES.build(99)
+        assert fit(resumed, data, settings, 1, checkpoints=Checkpoints(resume=kept.load(index))) == history
         assert_same_weights(weights(resumed), weights(whole))
 
 
 def test_the_second_stage_leaves_the_first_alone(data):
     """M1's weights are those of the end of its own stage."""
-    spec = replace(SPEC, name="m1m2", options={"hidden": [6], "latent": 2, "features": 2, "m1_hidden": 6})
-    model, kept = spec.build(0), OnDisk()
+    model, kept = STAGES.build(0), OnDisk()
     fit(model, data, recipe(), 1, checkpoints=Checkpoints(kept, seconds=0))
     between = kept.load(2)["model"]
     of_m1 = {name for name in between if name.startswith("m1.")}
@@ -248,7 +228,7 @@ def test_a_fit_that_improves_goes_on(data):
 def test_gradients_are_clipped_to_the_norm(data, monkeypatch):
     seen = []
     original = torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(fits.nn.utils, "clip_grad_norm_", lambda p, n: seen.append(n) or original(p, n))
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda p, n: seen.append(n) or original(p, n))
     running = Fit(SPEC.build(0), data, recipe(gradient_norm=1e-3), 1, Workers())
     running.step()
     total = math.sqrt(sum(p.grad.square().sum().item() for p in running.model.parameters()))

@@ -42,6 +42,7 @@ def test_the_digest_names_all_that_decides_the_result(monkeypatch):
         replace(one, seed=2),
         replace(one, recipe=one.recipe.model_copy(update={"steps": 7})),
         replace(one, spec=replace(one.spec, options={"bayesian": True})),
+        replace(one, spec=replace(one.spec, ensemble=2)),
         replace(one, start=dict(one.spec.build(0).state_dict())),
         *(
             replace(one, data=replace(data, **{name: moved(getattr(data, name))}))

@@ -8,7 +8,8 @@ import torch
 
 from al_dgm.config import load_params
 from al_dgm.learning.objective import Objective, Phase, Weighting
-from al_dgm.models.base import Minibatch, Model, Settings
+from al_dgm.models.base import Minibatch, Model, Settings, Space
+from al_dgm.models.observation import make_observation
 from al_dgm.nn.bayesian import kl_of_weights
 from al_dgm.nn.linear import BayesianLinear
 from al_dgm.nn.noise import BatchNoise, generator
@@ -25,7 +26,7 @@ class Known(Model):
     generative = True
 
     def __init__(self, *, bayesian=True):
-        super().__init__()
+        super().__init__(Space(3, 3, make_observation("gaussian")))
         torch.manual_seed(0)
         layer = BayesianLinear if bayesian else torch.nn.Linear
         self.first, self.second = (layer([3], 2), layer([2], 2)) if bayesian else (layer(3, 2), layer(2, 2))

@@ -21,7 +21,7 @@ OURS = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
 PARAMS = OURS | {
     "seed": 3,
     "data": {"name": "digits", "shard_size": 100, "digits": {"holdout": 597}, "mnist": {}},
-    "model": {"name": "m2", "m2": {"latent": 8}, "sdgm": {"latent": 4}},
+    "model": {"name": "m2", "ensemble": 1, "m2": {"latent": 8}, "sdgm": {"latent": 4}},
     "acquisition": OURS["acquisition"] | {"name": "bald"},
 }
 
