@@ -20,7 +20,7 @@ from al_dgm.models.density import DensityModel
 from al_dgm.nn.bayesian import mean_weights, weight_sample
 from al_dgm.nn.noise import BatchNoise, generator
 
-PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 B, C, D, S = 6, 3, 8, 4
 SHAPE = (4, 2)
 KINDS = ("bernoulli", "binomial", "gaussian")
