@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from al_dgm.models.adgm import ADGM
 from al_dgm.models.avae import AVAE
-from al_dgm.models.base import DeepGenerativeModel, GenerativeModel, Model, Space
+from al_dgm.models.base import GenerativeModel, Model, Space
 from al_dgm.models.bdgm import BDGM
 from al_dgm.models.cagem import CaGeM
+from al_dgm.models.enumerating import DeepGenerativeModel
 from al_dgm.models.fame import FAME
 from al_dgm.models.lvae import LVAE
 from al_dgm.models.m1m2 import M1M2

@@ -16,7 +16,8 @@ from pydantic import Field
 from torch import Tensor
 
 from al_dgm.models.auxiliary import AuxiliaryModel
-from al_dgm.models.base import Enumeration, Prediction, Space
+from al_dgm.models.base import Space
+from al_dgm.models.enumerating import Enumeration, Prediction
 from al_dgm.models.images import Channels, as_input
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Label, OfExamples

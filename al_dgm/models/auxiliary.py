@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from al_dgm.models.base import DeepGenerativeModel, Recognition, Tempering, check_networks, is_bayesian
+from al_dgm.models.base import check_networks, is_bayesian
+from al_dgm.models.enumerating import DeepGenerativeModel, Recognition, Tempering
 from al_dgm.models.images import as_input, as_output
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import Noise

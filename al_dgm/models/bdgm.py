@@ -21,15 +21,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from al_dgm.models.base import (
-    DeepGenerativeModel,
-    Enumeration,
-    Recognition,
-    Space,
-    Tempering,
-    check_networks,
-    is_bayesian,
-)
+from al_dgm.models.base import Space, check_networks, is_bayesian
+from al_dgm.models.enumerating import DeepGenerativeModel, Enumeration, Recognition, Tempering
 from al_dgm.models.gibbs import State, gibbs
 from al_dgm.models.images import Channels, as_input, as_output
 from al_dgm.models.mixture import Mixture

@@ -44,19 +44,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from al_dgm.models.auxiliary import NETWORKS, AuxiliaryModel
-from al_dgm.models.base import (
-    Enumeration,
-    Minibatch,
-    Prediction,
-    Recognition,
-    Settings,
-    Space,
-    Tempering,
-    check_networks,
-    drawn,
-    is_bayesian,
-    pulled,
-)
+from al_dgm.models.base import Minibatch, Settings, Space, check_networks, is_bayesian
+from al_dgm.models.enumerating import Enumeration, Prediction, Recognition, Tempering, drawn, pulled
 from al_dgm.models.images import Channels, as_input, as_output
 from al_dgm.nn.batch_norm import same_statistics, weighted_rows
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP

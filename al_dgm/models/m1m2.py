@@ -18,17 +18,8 @@ from torch.nn import functional as F
 
 from al_dgm.errors import ConfigError
 from al_dgm.models.adversarial import adversarial_divergence
-from al_dgm.models.base import (
-    DeepGenerativeModel,
-    Enumeration,
-    Model,
-    Prediction,
-    Recognition,
-    Space,
-    Tempering,
-    check_networks,
-    is_bayesian,
-)
+from al_dgm.models.base import Model, Space, check_networks, is_bayesian
+from al_dgm.models.enumerating import DeepGenerativeModel, Enumeration, Prediction, Recognition, Tempering
 from al_dgm.models.images import Channels
 from al_dgm.models.vae import VAE
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP

@@ -13,16 +13,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from al_dgm.models.base import (
-    DeepGenerativeModel,
-    Enumeration,
-    Prediction,
-    Recognition,
-    Space,
-    Tempering,
-    check_networks,
-    is_bayesian,
-)
+from al_dgm.models.base import Space, check_networks, is_bayesian
+from al_dgm.models.enumerating import DeepGenerativeModel, Enumeration, Prediction, Recognition, Tempering
 from al_dgm.models.images import Channels, as_input, as_output
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import Noise

@@ -22,7 +22,8 @@ from small_models import (
 )
 from torch.nn import functional as F
 
-from al_dgm.models.base import Settings, Tempering
+from al_dgm.models.base import Settings
+from al_dgm.models.enumerating import Tempering
 from al_dgm.nn.bayesian import mean_weights
 from al_dgm.nn.noise import generator
 from al_dgm.objectives.bounds import unlabelled_bound

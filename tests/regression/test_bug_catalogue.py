@@ -26,7 +26,8 @@ from al_dgm.learning.objective import Weighting
 from al_dgm.learning.predict import Predictor
 from al_dgm.learning.rounds import train_round, training_data
 from al_dgm.models import MODELS, DeepGenerativeModel
-from al_dgm.models.base import Minibatch, Recognition, Settings
+from al_dgm.models.base import Minibatch, Settings
+from al_dgm.models.enumerating import Recognition
 from al_dgm.nn.noise import BatchNoise, generator
 from al_dgm.objectives.bounds import unlabelled_bound
 from al_dgm.objectives.densities import binomial_log_density, gaussian, normal_log_density
