@@ -84,6 +84,8 @@ def distributed(name, weights):
     """What makes `spec` a model with one of `WEIGHTS`."""
     generative, supervised, members = WEIGHTS[weights]
     bayesian = generative if name in GENERATIVE else supervised
+    if bayesian == "classifier.last":
+        bayesian = f"{PARAMS.model.blocks[registered(name)]['bayesian']}.last"  # of the network that says y
     return {"bayesian": bool(bayesian) if name == "logistic" else bayesian, "ensemble": members}
 
 
@@ -96,6 +98,16 @@ def spec(name, kind="binomial", classes=C, ensemble=1, **chosen):
     observation = {"kind": kind, "trials": 16}
     about = ModelSpec(registered(name), known, D, tuple("abcdefghi"[:classes]), observation, 0.3, 0.5, SHAPE)
     return replace(about, ensemble=ensemble)
+
+
+def stirred(model):
+    """With weights as large as training makes them: initial heads are near 0, and hide what comes after them."""
+    stream = generator(7)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith((".weight", ".mean")):
+                value.copy_(0.3 * torch.randn(value.shape, generator=stream))
+    return model
 
 
 def represented(name):

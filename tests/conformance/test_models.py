@@ -29,6 +29,7 @@ from small_models import (
     noise,
     registered,
     spec,
+    stirred,
     weights_as,
 )
 from torch.nn import functional as F
@@ -209,7 +210,7 @@ def test_a_prediction_does_not_depend_on_the_minibatch(name, prediction, kind, m
 @every_weights
 def test_weight_sample_k_is_the_same_function_for_every_example_and_every_batch(name, weights):
     """Whatever was scored before, and in whichever company: joint acquisition and sharding rest on this."""
-    model, x = spec(name, **distributed(name, weights)).build(0).eval(), data(rows=9)
+    model, x = stirred(spec(name, **distributed(name, weights)).build(0).eval()), data(rows=9)
     predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=2)
     whole = [predictor.log_predictive(function, x) for function in predictor.weight_samples(model)]
     part = [predictor.log_predictive(function, x[[5, 1]]) for function in predictor.weight_samples(model)]
@@ -244,7 +245,7 @@ def test_what_weight_samples_have_in_common_may_be_computed_once(name, predictio
 @every_weights
 def test_bald_measures_the_spread_of_predictions_wherever_it_comes_from(name, weights):
     """Weights of all layers or of the last one, or members: 0 < I[y; W | x] ≤ min(log C, log K)."""
-    model, x = spec(name, **distributed(name, weights)).build(0).eval(), 3 * data("gaussian", rows=20)
+    model, x = stirred(spec(name, **distributed(name, weights)).build(0).eval()), data(rows=20)
     predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=2)
     bald = BALD()(Evidence(examples=len(x), moments=predictor.moments(model, x, C)))
     assert bald.max() > 1e-6
