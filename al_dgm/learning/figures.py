@@ -68,7 +68,7 @@ def save(figure: Figure, path: Path) -> None:
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Figure]:
-    """A figure of that size in inches, in the project's style."""
+    """An empty figure of so many inches; inside, what is drawn has the project's style."""
     with rc_context(_STYLE):
         yield Figure(figsize=(width, height))
 
