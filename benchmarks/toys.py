@@ -1,4 +1,6 @@
-"""Claims on two half-moons (thesis figure 4.7, seed 003; the poster's figures, seed 000).
+"""Claim: on two half-moons six labels are enough, and predictive entropy finds those that are missing.
+
+The toys of thesis figure 4.7 (seed 003) and of the poster (seed 000). Two sections:
 
 moons   With 6 labels ADGM's error is near 0 % after 10 epochs of 10000 examples. Rows: {objective, placed, model,
         error, sd, worst, n, best_possible}: error in % on 10000 examples of another stream, over n seeds; that of the
