@@ -101,6 +101,7 @@ class TrainingParams(_Section):
     adversarial_weight: Annotated[float, Field(ge=0)]
     adversarial_radius: Annotated[float, Field(gt=0)]
     balance_weight: Annotated[float, Field(ge=0)]
+    consistency_weight: Annotated[float, Field(ge=0)]
     temperature: Annotated[float, Field(gt=0)]
     precision: Literal["float32", "bfloat16"]
     patience: NonNegative

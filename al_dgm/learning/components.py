@@ -15,6 +15,7 @@ from al_dgm.labelling import LABEL_SOURCES, build_source
 from al_dgm.learning.labels import check_source
 from al_dgm.learning.rounds import generative, model_spec
 from al_dgm.models import MODELS, Model
+from al_dgm.nn.corrupted import corrupted
 from al_dgm.registry import build, checked_options, lookup
 
 # What the program passes to constructors, section by section, and no user may set.
@@ -34,6 +35,7 @@ def check_components(params: Params, info: DatasetInfo) -> None:
     source = build_source(params.labels, truth=dict, classes=info.classes, seed=params.seed, root=Path())
     check_source(params.labels.name, source, info)
     _check_acquisition(params, model, info)
+    _check_consistency(params, model)
 
 
 def checked_model(params: Params, info: DatasetInfo) -> Model:
@@ -44,6 +46,15 @@ def checked_model(params: Params, info: DatasetInfo) -> Model:
     """
     _check_blocks(params.model, MODELS, "model")
     return model_spec(params.model, info).build(seed=0)
+
+
+def _check_consistency(params: Params, model: Model) -> None:
+    weight, name = params.training.consistency_weight, params.model.name
+    if weight and not corrupted(model):
+        raise ConfigError(
+            f"training.consistency_weight: expected 0, got {weight}: the classifier of model '{name}' has no "
+            "corruption to be consistent under; [1.0, 0.3] is one"
+        )
 
 
 def _check_acquisition(params: Params, model: Model, info: DatasetInfo) -> None:

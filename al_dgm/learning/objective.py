@@ -7,10 +7,14 @@ With N_l labelled and N_u unlabelled examples, N = N_l + N_u, and means over min
 
 where J is the labelled bound, U the unlabelled one, C = E_q(a|x)[−log q(y|a,x)] and KL(W) the divergence of the
 weights, counted once and divided by the number of examples that the weights explain, at temperature T. In ``sum``
-each labelled term carries α as well: Σ_l α C / N = β C̄. Two regularisers of q(y|x) on unlabelled x may be added:
+each labelled term carries α as well: Σ_l α C / N = β C̄. Three regularisers of q(y|x) on unlabelled x may be added:
 
     adversarial_weight · mean KL(q(y|x) ‖ q(y|x + r_adv))       the classifier is smooth where the data are
     balance_weight · KL(mean q(y|x) ‖ p(y))                     it uses every class as often as the prior says
+    consistency_weight · mean KL(q(y|x) ‖ q(y|x, noise))        it says the same under noise (``corruption`` of models)
+
+The last is phased in with the bound's responsibility (see models): before the labels are learnt, what is most
+consistent is anything but the classes.
 """
 
 from __future__ import annotations
@@ -111,6 +115,7 @@ class Objective(nn.Module):
             "unlabelled_bound": -self.weighting.unlabelled,
             "classification": self.weighting.classification,
             "adversarial": self.recipe.adversarial_weight,
+            "consistency": self.recipe.consistency_weight * phase.responsibility,
             "imbalance": self.recipe.balance_weight,
             "kl_weights": self.recipe.temperature * phase.weights,
         }

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from al_dgm.models.auxiliary import AuxiliaryModel
 from al_dgm.models.base import Space
+from al_dgm.models.classifiers import CorruptionOption
 from al_dgm.models.enumerating import Enumeration, Prediction
 from al_dgm.models.images import Channels, as_input
 from al_dgm.nn.noise import Noise
@@ -38,6 +39,8 @@ class ADGM(AuxiliaryModel):
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
         likelihood_weight: λ on log p(x|·) in training and in the Bayes classifier; see `Tempering`.
         enumeration: the classes that y is summed over; see `DeepGenerativeModel`.
+        corruption: standard deviations of the noise on the standardised input and on the normalised units of the
+            classifier in training, [input, units]; none for a plain network. See `al_dgm.nn.corrupted`.
     """
 
     def __init__(
@@ -52,11 +55,12 @@ class ADGM(AuxiliaryModel):
         prediction: Prediction = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
         enumeration: Enumeration = "exact",
+        corruption: CorruptionOption = [],  # noqa: B006
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
         x, C = [as_input(space, convolutions)] * auxiliary_sees_x, space.classes
         self.auxiliary_sees_x = auxiliary_sees_x
-        self.build((hidden, latent, auxiliary), ([*x, C, latent], [C, latent]), bayesian, convolutions)
+        self.build((hidden, latent, auxiliary), ([*x, C, latent], [C, latent]), bayesian, convolutions, corruption)
 
     def conditionals(
         self,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from al_dgm.models.base import check_networks, is_bayesian
+from al_dgm.models.classifiers import classifier
 from al_dgm.models.enumerating import DeepGenerativeModel, Recognition, Tempering
 from al_dgm.models.images import as_input, as_output
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
@@ -35,6 +36,7 @@ class AuxiliaryModel(DeepGenerativeModel):
         sees: tuple[Sequence[int | Pyramid], Sequence[int]],
         bayesian: str | list[str],
         convolutions: Sequence[int] = (),
+        corruption: Sequence[float] = (),
     ) -> None:
         """Make the networks.
 
@@ -43,6 +45,7 @@ class AuxiliaryModel(DeepGenerativeModel):
             sees: inputs of p(a | ·) and of p(x | ·).
             bayesian: which networks have Bayesian weights.
             convolutions: by which networks read x and produce it.
+            corruption: of the classifier in training.
         """
         hidden, Z, A = sizes
         self.latent = Z
@@ -55,7 +58,7 @@ class AuxiliaryModel(DeepGenerativeModel):
             return MLP(inputs, hidden, outputs, bayesian=is_bayesian(name, bayesian), head_init_sd=head_init_sd)
 
         self.auxiliary = network("auxiliary", [x], 2 * A, HEAD_INIT_SD)
-        self.classifier = network("classifier", [x, A], C)
+        self.classifier = classifier([x, A], hidden, C, corruption, is_bayesian("classifier", bayesian))
         self.encoder = network("encoder", [x, A, C], 2 * Z, HEAD_INIT_SD)
         self.auxiliary_decoder = network("auxiliary_decoder", sees[0], 2 * A, HEAD_INIT_SD)
         self.decoder = network("decoder", sees[1], as_output(self.space, convolutions))

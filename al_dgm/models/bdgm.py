@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from al_dgm.models.base import Space, check_networks, is_bayesian
+from al_dgm.models.classifiers import CorruptionOption, classifier
 from al_dgm.models.enumerating import DeepGenerativeModel, Enumeration, Recognition, Tempering
 from al_dgm.models.gibbs import State, gibbs
 from al_dgm.models.images import Channels, as_input, as_output
@@ -52,6 +53,8 @@ class BDGM(DeepGenerativeModel):
         sweeps: of each Gibbs chain, of which the first half is burn-in.
         likelihood_weight: λ on log p(x|z), and on that alone, in training and prediction; see `Tempering`.
         enumeration: the classes that y is summed over; see `DeepGenerativeModel`.
+        corruption: standard deviations of the noise on the standardised input and on the normalised units of the
+            classifier in training, [input, units]; none for a plain network. See `al_dgm.nn.corrupted`.
     """
 
     decodes_class = False
@@ -67,6 +70,7 @@ class BDGM(DeepGenerativeModel):
         sweeps: Annotated[int, Field(ge=2)] = 20,
         likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
         enumeration: Enumeration = "exact",
+        corruption: CorruptionOption = [],  # noqa: B006
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
         self.latent, self.sweeps = latent, sweeps
@@ -78,7 +82,7 @@ class BDGM(DeepGenerativeModel):
         ) -> MLP:
             return MLP(inputs, hidden, outputs, bayesian=is_bayesian(name, bayesian), head_init_sd=head_init_sd)
 
-        self.classifier = network("classifier", [x], C)
+        self.classifier = classifier([x], hidden, C, corruption, is_bayesian("classifier", bayesian))
         self.encoder = network("encoder", [x, C], 2 * latent, HEAD_INIT_SD)
         self.decoder = network("decoder", [latent], as_output(space, convolutions))
         self.predictor = network("predictor", [x, latent], C)

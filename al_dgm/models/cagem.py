@@ -45,6 +45,7 @@ from torch.nn import functional as F
 
 from al_dgm.models.auxiliary import NETWORKS, AuxiliaryModel
 from al_dgm.models.base import Minibatch, Settings, Space, check_networks, is_bayesian
+from al_dgm.models.classifiers import CorruptionOption, classifier
 from al_dgm.models.enumerating import Enumeration, Prediction, Recognition, Tempering, drawn, pulled
 from al_dgm.models.images import Channels, as_input, as_output
 from al_dgm.nn.batch_norm import same_statistics, weighted_rows
@@ -78,6 +79,8 @@ class CaGeM(AuxiliaryModel):
             says, where the classifier is q(y|x).
         likelihood_weight: λ on log p(x|·) in training and in the Bayes classifier; see `Tempering`.
         enumeration: the classes that y is summed over; see `DeepGenerativeModel`.
+        corruption: standard deviations of the noise on the standardised input and on the normalised units of the
+            classifier in training, [input, units]; none for a plain network. See `al_dgm.nn.corrupted`.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class CaGeM(AuxiliaryModel):
         prediction: Prediction | Literal["cascade"] = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 1.0,
         enumeration: Enumeration = "exact",
+        corruption: CorruptionOption = [],  # noqa: B006
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
         check_networks(bayesian, (*NETWORKS, "label_decoder"))
@@ -110,7 +114,12 @@ class CaGeM(AuxiliaryModel):
             return MLP(inputs, sizes, outputs, bayesian=random, head_init_sd=head_init_sd, batch_norm=batch_norm)
 
         self.auxiliary = network("auxiliary", [x], 0, 2 * Z1, HEAD_INIT_SD)
-        self.classifier = network("classifier", [x, Z1], 1, C)
+        sees, random = [x, Z1], is_bayesian("classifier", bayesian)
+        self.classifier = (
+            classifier(sees, [hidden[1]] * depth, C, corruption, random)
+            if corruption
+            else network("classifier", sees, 1, C)
+        )
         self.encoder = network("encoder", [x, Z1, C], 1, 2 * Z2, HEAD_INIT_SD)
         self.label_decoder = network("label_decoder", [Z2], 1, C)
         self.auxiliary_decoder = network("auxiliary_decoder", [C, Z2], 1, 2 * Z1, HEAD_INIT_SD)
@@ -180,22 +189,23 @@ class CaGeM(AuxiliaryModel):
         unlabelled, _ = batch.sizes
         noise = JoinedNoise(batch.unlabelled_noise, batch.labelled_noise, batch.sizes, enumerated=True)
         x = self.space.observation.draw(torch.cat([batch.x_unlabelled, batch.x_labelled]), noise)
-        seen, bound = self._without_labels(x, noise, unlabelled or len(x), settings)
+        seen, bound = self._without_labels(x, noise, batch, settings)
         z_1 = seen.auxiliary[:, unlabelled:].detach()
         with same_statistics(self):
             classification = self._cross_entropies(x[unlabelled:], z_1, batch)
             result = {"labelled_bound": bound[unlabelled:], "classification": classification}
-            if not unlabelled:
-                return result
-            result["unlabelled_bound"] = bound[:unlabelled]
-            log_q = seen.log_q[:, :unlabelled]
-            return result | self._regularised(x[:unlabelled], log_q, batch.unlabelled_noise, settings)
+            if unlabelled:
+                result["unlabelled_bound"] = bound[:unlabelled]
+            return result | self.regularised(x, seen, batch, settings)
 
-    def _without_labels(self, x: Tensor, noise: Noise, counted: int, settings: Settings) -> tuple[Recognition, Tensor]:
-        """What is recognised of x, and U(x), [B]; the first ``counted`` examples are those of the statistics."""
+    def _without_labels(
+        self, x: Tensor, noise: Noise, batch: Minibatch, settings: Settings
+    ) -> tuple[Recognition, Tensor]:
+        """What is recognised of x, and U(x), [B]."""
+        counted = batch.sizes[0] or len(x)  # the first of them are those of the statistics
         count = (torch.arange(len(x), device=x.device) < counted).to(x.dtype)
         with weighted_rows(self, count):
-            seen = self.recognise(x, noise, samples=1)
+            seen = self.recognise_sets(x, noise, batch)
         pairs = self._every_pair(x, self._candidates(seen.log_q, noise))
         log_q, _ = pairs.pick(seen.log_q)
         tempering = Tempering(self.likelihood_weight, settings.latents)

@@ -6,6 +6,7 @@ Dimensions as in `al_dgm.models.base`; M is how many classes of an example are s
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -17,9 +18,11 @@ from torch.nn import functional as F
 from al_dgm.models.adversarial import adversarial_divergence
 from al_dgm.models.base import Factor, GenerativeModel, Minibatch, Settings, Space
 from al_dgm.nn.bayesian import bayesian_layers
+from al_dgm.nn.corrupted import clean, corrupted
 from al_dgm.nn.noise import JoinedNoise, Noise, NoNoise
 from al_dgm.nn.pairs import Label, OfExamples, Pairs
 from al_dgm.objectives.bounds import log_mean_exp, unlabelled_bound
+from al_dgm.objectives.densities import categorical_kl
 
 Prediction = Literal["classifier", "bayes", "both"]
 Enumeration = Literal["exact"] | Annotated[int, Field(ge=2)]
@@ -57,6 +60,15 @@ class Recognition:
     def without_auxiliary(cls, log_q: Tensor) -> Recognition:
         """log q(y | x) of a model that has no auxiliary variable; ``log_q`` is [B, C]."""
         return cls(log_q[None], log_q.new_empty(1, len(log_q), 0), log_q.new_zeros(1, len(log_q)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Recognition]) -> Recognition:
+        """Of the examples of all parts, one after the other."""
+        return cls(
+            torch.cat([part.log_q for part in parts], dim=1),
+            torch.cat([part.auxiliary for part in parts], dim=1),
+            torch.cat([part.log_q_auxiliary for part in parts], dim=1),
+        )
 
 
 @dataclass(frozen=True)
@@ -249,24 +261,51 @@ class DeepGenerativeModel(GenerativeModel):
         unlabelled, _ = batch.sizes
         noise = JoinedNoise(batch.unlabelled_noise, batch.labelled_noise, batch.sizes)
         x = self.space.observation.draw(torch.cat([batch.x_unlabelled, batch.x_labelled]), noise)
-        seen = self.recognise(x, noise, samples=1)
+        seen = self.recognise_sets(x, noise, batch)
         alone = seen.log_q[:, :unlabelled]
         pairs = Pairs(unlabelled, batch.y, self._candidates(alone, batch.unlabelled_noise), self.space.classes)
         tempering = Tempering(self.likelihood_weight, settings.latents)
         of_candidates, labelled_bound = pairs.split(self.bounds(x, seen, pairs, noise, 1, tempering=tempering))
         log_q, log_q_given = pairs.pick(seen.log_q)
         result = {"labelled_bound": labelled_bound.mean(0), "classification": -log_q_given.mean(0)}
-        if not unlabelled:
-            return result
-        result["unlabelled_bound"] = unlabelled_bound(of_candidates, pulled(log_q, settings.responsibility))
-        return result | self._regularised(x[:unlabelled], alone, batch.unlabelled_noise, settings)
+        if unlabelled:
+            result["unlabelled_bound"] = unlabelled_bound(of_candidates, pulled(log_q, settings.responsibility))
+        return result | self.regularised(x, seen, batch, settings)
 
-    def _regularised(self, x: Tensor, log_q: Tensor, noise: Noise, settings: Settings) -> dict[str, Tensor]:
-        """What regularises the classifier on unlabelled x: its probabilities, and the adversarial divergence."""
-        result = {"q": log_mean_exp(log_q, dim=0).exp()}
+    def recognise_sets(self, x: Tensor, noise: Noise, batch: Minibatch) -> Recognition:
+        """`recognise` of both sets, x [B, D]: in one pass unless a corrupted network has to see them apart.
+
+        ``noise`` is that of both sets.
+        """
+        if not corrupted(self):
+            return self.recognise(x, noise, samples=1)
+        sets = zip(x.split(batch.sizes), (batch.unlabelled_noise, batch.labelled_noise), strict=True)
+        return Recognition.joined([self.recognise(rows, source, samples=1) for rows, source in sets if len(rows)])
+
+    def regularised(self, x: Tensor, seen: Recognition, batch: Minibatch, settings: Settings) -> dict[str, Tensor]:
+        """What regularises the classifier on unlabelled examples: its probabilities and divergences; all [U, ...].
+
+        ``adversarial`` as in `al_dgm.models.adversarial`; ``consistency``, of a corrupted classifier, is its divergence
+        from what it says undisturbed, KL(q(y|x) ‖ q(y|x, noise)), where only the latter learns.
+        """
+        unlabelled, _ = batch.sizes
+        undisturbed = self._undisturbed(x[: unlabelled or len(x)]) if corrupted(self) else None
+        if not unlabelled:
+            return {}
+        log_q = log_mean_exp(seen.log_q[:, :unlabelled], dim=0)
+        result = {"q": log_q.exp()}
+        if undisturbed is not None:
+            result["consistency"] = categorical_kl(undisturbed, log_q)
         if settings.adversarial_radius:
-            result["adversarial"] = self.adversarial(x, noise, settings.adversarial_radius)
+            radius = settings.adversarial_radius
+            result["adversarial"] = self.adversarial(x[:unlabelled], batch.unlabelled_noise, radius)
         return result
+
+    @torch.no_grad()
+    def _undisturbed(self, x: Tensor) -> Tensor:
+        """log q(y | x) without any noise, by the statistics of these rows, which count as the population's; [B, C]."""
+        with clean(self):
+            return self.log_classifier(x, NoNoise(), samples=1)
 
     def adversarial(self, x: Tensor, noise: Noise, radius: float) -> Tensor:
         """KL(q(y|x) ‖ q(y|x + r)) at the worst r of length ``radius``, [B]; see `al_dgm.models.adversarial`."""

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from al_dgm.errors import ConfigError
 from al_dgm.models.adversarial import adversarial_divergence
 from al_dgm.models.base import Model, Space, check_networks, is_bayesian
+from al_dgm.models.classifiers import CorruptionOption, classifier
 from al_dgm.models.enumerating import DeepGenerativeModel, Enumeration, Prediction, Recognition, Tempering
 from al_dgm.models.images import Channels
 from al_dgm.models.vae import VAE
@@ -48,6 +49,8 @@ class M1M2(DeepGenerativeModel):
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
         likelihood_weight: λ on log p(z₁|y,z₂) in training and in the Bayes classifier; see `Tempering`.
         enumeration: the classes that y is summed over; see `DeepGenerativeModel`.
+        corruption: standard deviations of the noise on z₁ and on the normalised units of the
+            classifier in training, [input, units]; none for a plain network. See `al_dgm.nn.corrupted`.
     """
 
     active: Tensor
@@ -66,6 +69,7 @@ class M1M2(DeepGenerativeModel):
         prediction: Prediction = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 1.0,
         enumeration: Enumeration = "exact",
+        corruption: CorruptionOption = [],  # noqa: B006
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
         if features > m1_latent:
@@ -75,7 +79,7 @@ class M1M2(DeepGenerativeModel):
         self.latent, self.m1_share = latent, m1_share
         self.m1 = VAE(space, [m1_hidden], [m1_latent], convolutions, depth=2, bayesian="none")
         self.register_buffer("active", torch.arange(features))
-        self.classifier = MLP([features], hidden, C, bayesian=is_bayesian("classifier", bayesian))
+        self.classifier = classifier([features], hidden, C, corruption, is_bayesian("classifier", bayesian))
         self.encoder = MLP(
             [features, C], hidden, 2 * latent, bayesian=is_bayesian("encoder", bayesian), head_init_sd=HEAD_INIT_SD
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from al_dgm.models.base import Space, check_networks, is_bayesian
+from al_dgm.models.classifiers import CorruptionOption, classifier
 from al_dgm.models.enumerating import DeepGenerativeModel, Enumeration, Prediction, Recognition, Tempering
 from al_dgm.models.images import Channels, as_input, as_output
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
@@ -36,6 +37,8 @@ class M2(DeepGenerativeModel):
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
         likelihood_weight: λ on log p(x|·) in training and in the Bayes classifier; see `Tempering`.
         enumeration: the classes that y is summed over; see `DeepGenerativeModel`.
+        corruption: standard deviations of the noise on the standardised input and on the normalised units of the
+            classifier in training, [input, units]; none for a plain network. See `al_dgm.nn.corrupted`.
     """
 
     def __init__(
@@ -48,13 +51,14 @@ class M2(DeepGenerativeModel):
         prediction: Prediction = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
         enumeration: Enumeration = "exact",
+        corruption: CorruptionOption = [],  # noqa: B006
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
         self.latent = latent
         x, C = as_input(space, convolutions), space.classes
         outputs = as_output(space, convolutions)
         check_networks(bayesian, ("classifier", "encoder", "decoder"))
-        self.classifier = MLP([x], hidden, C, bayesian=is_bayesian("classifier", bayesian))
+        self.classifier = classifier([x], hidden, C, corruption, is_bayesian("classifier", bayesian))
         self.encoder = MLP(
             [x, C], hidden, 2 * latent, bayesian=is_bayesian("encoder", bayesian), head_init_sd=HEAD_INIT_SD
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from al_dgm.models.auxiliary import AuxiliaryModel
 from al_dgm.models.base import Space
+from al_dgm.models.classifiers import CorruptionOption
 from al_dgm.models.enumerating import Enumeration, Prediction
 from al_dgm.models.images import Channels
 from al_dgm.nn.noise import Noise
@@ -36,6 +37,8 @@ class SDGM(AuxiliaryModel):
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
         likelihood_weight: λ on log p(x|·) in training and in the Bayes classifier; see `Tempering`.
         enumeration: the classes that y is summed over; see `DeepGenerativeModel`.
+        corruption: standard deviations of the noise on the standardised input and on the normalised units of the
+            classifier in training, [input, units]; none for a plain network. See `al_dgm.nn.corrupted`.
     """
 
     def __init__(
@@ -49,10 +52,12 @@ class SDGM(AuxiliaryModel):
         prediction: Prediction = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
         enumeration: Enumeration = "exact",
+        corruption: CorruptionOption = [],  # noqa: B006
     ) -> None:
         super().__init__(space, prediction, likelihood_weight, enumeration)
         C = space.classes
-        self.build((hidden, latent, auxiliary), ([C, latent], [auxiliary, C, latent]), bayesian, convolutions)
+        sees = [C, latent], [auxiliary, C, latent]
+        self.build((hidden, latent, auxiliary), sees, bayesian, convolutions, corruption)
 
     def conditionals(
         self,

@@ -16,12 +16,22 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from al_dgm.nn.noise import Noise
+
 EPSILON = 1e-5  # a unit that is the same for the whole minibatch has variance 0
 
 
 def own(values: Tensor) -> Tensor:
     """The mean over workers where there is one."""
     return values
+
+
+class Unchanged(nn.Module):
+    """Stands where a `BatchNorm` might."""
+
+    def forward(self, h: Tensor, noise: Noise) -> Tensor:  # noqa: ARG002
+        """h."""
+        return h
 
 
 class BatchNorm(nn.Module):
@@ -34,12 +44,14 @@ class BatchNorm(nn.Module):
         weights: of the rows in μ and σ², [rows], see `weighted_rows`; None for all alike.
         latest: μ, σ² of the last minibatch with ``weights``, as constants.
         repeats: normalise by ``latest``; see `same_statistics`.
+        by_its_rows: of every pass by that pass alone, whatever the two contexts say.
         mean: μ of the population, used outside training.
         variance: σ² likewise.
     """
 
     mean: Tensor
     variance: Tensor
+    by_its_rows = False
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -53,12 +65,19 @@ class BatchNorm(nn.Module):
         self.repeats = False
         self.collected: list[tuple[Tensor, Tensor]] | None = None
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, noise: Noise) -> Tensor:  # noqa: ARG002 - a subclass adds some
         """Normalised h, [..., H]."""
+        return self.scaled(self.normal(h))
+
+    def normal(self, h: Tensor) -> Tensor:
+        """(h − μ) / √(σ² + ε), [..., positions, H]."""
         maps: Tensor = h.unflatten(-1, (-1, len(self.scale)))
         mean, variance = self._statistics(maps) if self.training else (self.mean, self.variance)
-        normal: Tensor = (maps - mean) * torch.rsqrt(variance + EPSILON) * self.scale + self.shift
-        return normal.flatten(-2)
+        return (maps - mean) * torch.rsqrt(variance + EPSILON)
+
+    def scaled(self, normal: Tensor) -> Tensor:
+        """γ · + β, of [..., positions, H] as [..., positions · H]."""
+        return (normal * self.scale + self.shift).flatten(-2)
 
     def _statistics(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         if self.repeats and self.latest is not None:
@@ -68,9 +87,13 @@ class BatchNorm(nn.Module):
         found = mean.detach(), variance.detach()
         if self.weights is not None:
             self.latest = found
+        self._collect(found)
+        return mean, variance
+
+    def _collect(self, found: tuple[Tensor, Tensor]) -> None:
+        """Add a minibatch's statistics to the population's, while these are looked for."""
         if self.collected is not None:
             self.collected.append(found)
-        return mean, variance
 
     def _mean(self, values: Tensor) -> Tensor:
         """Of [..., rows, positions, H] over all but H."""
@@ -93,6 +116,11 @@ def batch_norms(model: nn.Module) -> list[BatchNorm]:
     return [module for module in model.modules() if isinstance(module, BatchNorm)]
 
 
+def _sharing(model: nn.Module) -> list[BatchNorm]:
+    """Those whose statistics of one pass may be of another's rows."""
+    return [layer for layer in batch_norms(model) if not layer.by_its_rows]
+
+
 def share_statistics(model: nn.Module, mean_over_workers: Callable[[Tensor], Tensor]) -> None:
     """Let every layer normalise by the minibatch of all workers together."""
     for layer in batch_norms(model):
@@ -105,24 +133,26 @@ def weighted_rows(model: nn.Module, weights: Tensor) -> Iterator[None]:
 
     A row of weight 0 is normalised by the others.
     """
-    for layer in batch_norms(model):
+    layers = _sharing(model)
+    for layer in layers:
         layer.weights = weights
     try:
         yield
     finally:
-        for layer in batch_norms(model):
+        for layer in layers:
             layer.weights = None
 
 
 @contextmanager
 def same_statistics(model: nn.Module) -> Iterator[None]:
     """Inside, every layer normalises by the last minibatch that it saw in `weighted_rows`, as by constants."""
-    for layer in batch_norms(model):
+    layers = _sharing(model)
+    for layer in layers:
         layer.repeats = True
     try:
         yield
     finally:
-        for layer in batch_norms(model):
+        for layer in layers:
             layer.repeats, layer.latest = False, None
 
 

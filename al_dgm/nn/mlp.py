@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from al_dgm.nn.batch_norm import BatchNorm
+from al_dgm.nn.batch_norm import BatchNorm, Unchanged
 from al_dgm.nn.linear import Extent, Read, kinds
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Input, OfExamples, rounded
@@ -37,7 +37,7 @@ class Layers(nn.Module):
         init = [None] * (len(plan) - 1) + [head_init_sd]
         each = zip(kinds(bayesian, len(plan)), plan, init, strict=True)
         self.layers = nn.ModuleList(kind(*sizes, init_sd=sd) for kind, sizes, sd in each)
-        self.norms = nn.ModuleList(BatchNorm(size) if batch_norm else nn.Identity() for _, size in plan[:-1])
+        self.norms = nn.ModuleList(BatchNorm(size) if batch_norm else Unchanged() for _, size in plan[:-1])
 
     def forward(self, *inputs: Input, noise: Noise) -> Tensor:
         """[..., outputs]; the inputs' leading dimensions broadcast."""
@@ -51,7 +51,7 @@ class Layers(nn.Module):
         hidden = None
         for norm, layer in zip(self.norms, rest, strict=True):
             # Rounded before the non-linearity, so that one tensor serves the next product and the derivative.
-            hidden = F.relu(rounded(norm(h), layer.matmul))
+            hidden = F.relu(rounded(norm(h, noise), layer.matmul))
             h = layer(hidden, noise=noise)
         return hidden, h
 
@@ -61,12 +61,12 @@ class Features(Layers):
 
     def __init__(self, plan: Plan, *, bayesian: bool = False, batch_norm: bool = False) -> None:
         super().__init__(plan, bayesian=bayesian, batch_norm=batch_norm)
-        self.last = BatchNorm(plan[-1][1]) if batch_norm else nn.Identity()
+        self.last = BatchNorm(plan[-1][1]) if batch_norm else Unchanged()
 
     def forward(self, *inputs: Input, noise: Noise) -> Tensor:
         """[..., features]."""
         layers: list[Any] = list(self.layers)
-        return F.relu(rounded(self.last(super().forward(*inputs, noise=noise)), layers[-1].matmul))
+        return F.relu(rounded(self.last(super().forward(*inputs, noise=noise), noise), layers[-1].matmul))
 
 
 class MLP(Layers):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from small_models import (
+    PARAMS,
     SEMI_SUPERVISED,
     B,
     C,
@@ -22,9 +23,11 @@ from small_models import (
 )
 from torch.nn import functional as F
 
+from al_dgm.learning.fit import TrainingData, fit
 from al_dgm.models.base import Settings
 from al_dgm.models.enumerating import Tempering
 from al_dgm.nn.bayesian import mean_weights
+from al_dgm.nn.corrupted import clean
 from al_dgm.nn.noise import generator
 from al_dgm.objectives.bounds import unlabelled_bound
 
@@ -199,3 +202,44 @@ def test_training_over_some_classes_reaches_every_parameter(name):
         terms = part.terms(minibatch(data(), torch.arange(B) % C, data(seed=1)), Settings())
         sum(value.sum() for value in terms.values()).backward()
     assert all(p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+CORRUPTED = {"corruption": [0.5, 0.3], "bayesian": "none"}
+
+
+@every_semi_supervised
+def test_a_corrupted_classifier_learns_what_it_says_undisturbed(name):
+    """KL(q(y|x) ‖ q(y|x, noise)) of every unlabelled example: the first of a pass without noise, and a constant."""
+    model, x, y = spec(name, **CORRUPTED).build(0).train(), data(), torch.arange(B) % C
+    terms = model.terms(minibatch(x, y, x), Settings())
+    with clean(model), torch.no_grad():
+        target = model.log_classifier(model.space.observation.draw(x, noise(1)), NoNoise(), 1)
+    expected = (target.exp() * (target - terms["q"].log())).sum(-1)
+    torch.testing.assert_close(terms["consistency"], expected)
+    assert (terms["consistency"] > 0).all()
+    scale = model.classifier.top.scale
+    gradients = [torch.autograd.grad(v.sum(), scale, retain_graph=True) for v in (terms["consistency"], expected)]
+    torch.testing.assert_close(*gradients)
+
+
+@every_semi_supervised
+def test_a_corrupted_classifier_sees_the_two_sets_apart(name):
+    """What it says of one set does not depend on the other."""
+    model, x, y = spec(name, **CORRUPTED).build(0).train(), data(), torch.arange(B) % C
+    terms, others = (model.terms(minibatch(x, y, u), Settings()) for u in (x, 1 - x))
+    again = model.terms(minibatch(1 - x, y, x), Settings())
+    if registered(name) != "cagem":  # whose second classifier sees draws that are normalised by the unlabelled
+        torch.testing.assert_close(terms["classification"], others["classification"])
+    torch.testing.assert_close(terms["q"], again["q"])
+    assert not torch.allclose(terms["q"], others["q"])
+
+
+@every_semi_supervised
+def test_a_corrupted_classifier_predicts_an_example_by_itself(name):
+    """After its fit, without noise, and whatever else is in the minibatch."""
+    model, x, y = spec(name, **CORRUPTED).build(0), data(rows=32), torch.arange(32) % C
+    recipe = PARAMS.training.model_copy(update={"steps": 3, "consistency_weight": 1.0})
+    history = fit(model, TrainingData(x, y, data(rows=48, seed=1)), recipe, 0)
+    assert history[-1]["consistency"] > 0  # the first stage of two may be another model
+    whole = model.log_classifier(x, NoNoise(), 1)
+    torch.testing.assert_close(model.log_classifier(x[:2], NoNoise(), 1), whole[:2])

@@ -229,6 +229,18 @@ CASES = [
         "model.m2.bayesian: unknown network 'decodr' (did you mean 'decoder'?); expected none, all, or among: …",
     ),
     Case(
+        "noise of one standard deviation",
+        sets(model__m2__corruption=[0.3]),
+        TRAIN,
+        "model.m2.corruption: expected [input, units], as [1.0, 0.3], or [], got [0.3]",
+    ),
+    Case(
+        "consistency under no noise",
+        sets(training__consistency_weight=1.0),
+        TRAIN,
+        "training.consistency_weight: expected 0, got 1.0: the classifier of model 'm2' has no corruption to be …",
+    ),
+    Case(
         "unknown acquisition function, before training",
         sets(acquisition__name="blad"),
         TRAIN,

@@ -26,6 +26,8 @@ IMAGES = replace(SPEC, options={**SPEC.options, "convolutions": [3, 4]}, shape=(
 NORMALISED = replace(SPEC, name="vae", options={"hidden": [6], "latents": [2], "batch_norm": True})
 # where labelled rows are normalised by the others
 CLUSTERS = replace(SPEC, name="cagem", options={"hidden": [6, 6], "latents": [2, 2], "batch_norm": True})
+# with noise on normalised units, and of each set the statistics of its own
+CORRUPTED = replace(SPEC, options={"hidden": [6], "latent": 2, "corruption": [0.5, 0.3]})
 # M1 first, then M2 on it
 STAGES = replace(SPEC, name="m1m2", options={"hidden": [6], "latent": 2, "features": 2, "m1_hidden": 6})
 

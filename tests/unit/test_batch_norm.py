@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from al_dgm.nn.batch_norm import EPSILON, BatchNorm, population_statistics, same_statistics, weighted_rows
-from al_dgm.nn.noise import generator
+from al_dgm.nn.noise import BatchNoise, generator
 
 ROWS, H = 5, 3
 WEIGHTS = torch.tensor([1.0, 0.0, 0.5, 0.5, 2.0]).double()
@@ -12,6 +12,10 @@ WEIGHTS = torch.tensor([1.0, 0.0, 0.5, 0.5, 2.0]).double()
 
 def random(*shape, seed=0):
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def noise():
+    return BatchNoise(generator(9))
 
 
 @pytest.fixture
@@ -34,17 +38,17 @@ def test_a_row_counts_by_its_weight(layer, shape):
     twice = torch.cat([h[..., [0, 0, 2, 3], :], h[..., [4, 4, 4, 4], :]], dim=-2).flatten(0, -2)
     expected = normalised(layer, h, twice.mean(0), twice.var(0, correction=0))
     with weighted_rows(layer, WEIGHTS):
-        torch.testing.assert_close(layer(h), expected)
-    assert not torch.allclose(layer(h), expected)
+        torch.testing.assert_close(layer(h, noise()), expected)
+    assert not torch.allclose(layer(h, noise()), expected)
 
 
 def test_a_later_pass_is_normalised_by_constants(layer):
     """By μ, σ² of the weighted pass, which get no gradient from it and do not change with it."""
     h, other = random(ROWS, H).requires_grad_(), random(2, H, seed=3)
     with weighted_rows(layer, torch.ones(ROWS).double()):
-        layer(h)
+        layer(h, noise())
     with same_statistics(layer):
-        found, again = layer(other), layer(7 * other)
+        found, again = layer(other, noise()), layer(7 * other, noise())
     rows = h.detach()
     torch.testing.assert_close(found, normalised(layer, other, rows.mean(0), rows.var(0, correction=0)))
     torch.testing.assert_close(again, normalised(layer, 7 * other, rows.mean(0), rows.var(0, correction=0)))
@@ -57,7 +61,7 @@ def test_a_pass_by_the_statistics_of_another_is_none_of_the_population(layer):
     h = random(ROWS, H)
     with population_statistics(layer):
         with weighted_rows(layer, WEIGHTS):
-            layer(h)
+            layer(h, noise())
         with same_statistics(layer):
-            layer(100 * h)
+            layer(100 * h, noise())
     torch.testing.assert_close(layer.mean, (WEIGHTS @ h) / WEIGHTS.sum())

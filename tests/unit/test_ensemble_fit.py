@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from small_fit import NORMALISED, SPEC, STAGES, OnDisk, assert_same_weights, recipe, small_data, weights
+from small_fit import CORRUPTED, NORMALISED, SPEC, STAGES, OnDisk, assert_same_weights, recipe, small_data, weights
 from small_project import make_project
 from team import Team
 
@@ -74,7 +74,9 @@ def test_gradients_are_clipped_member_by_member():
         torch.testing.assert_close(parameter.grad, torch.stack([parameters[index].grad for parameters in alone]))
 
 
-@pytest.mark.parametrize("spec", [SPEC, NORMALISED, STAGES], ids=["m2", "normalised layers", "two stages"])
+@pytest.mark.parametrize(
+    "spec", [SPEC, NORMALISED, CORRUPTED, STAGES], ids=["m2", "normalised layers", "corrupted", "two stages"]
+)
 def test_an_ensemble_resumed_at_any_window_is_bitwise_the_undisturbed_one(data, spec):
     """Weights, averages, statistics and curve; whatever the fresh members' own weights were."""
     about, settings, kept = replace(spec, ensemble=2), recipe(15, unlabelled_batch=7), OnDisk()

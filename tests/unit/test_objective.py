@@ -157,6 +157,17 @@ def test_the_regularisers_are_added_with_their_weights():
     assert both - plain == pytest.approx(3 * ADVERSARIAL + 2 * terms["imbalance"], rel=1e-5)
 
 
+def test_consistency_is_phased_in_with_responsibility():
+    model, weight = Known(), 3.0
+    plain = model.terms
+    model.terms = lambda batch, settings: plain(batch, settings) | {"consistency": torch.full((6,), 0.7)}
+    values = [
+        value(model, minibatch(), phase=Phase(responsibility=r), consistency_weight=weight)[0] for r in (0.0, 0.5, 1.0)
+    ]
+    assert values[1] - values[0] == pytest.approx(0.5 * weight * 0.7, rel=1e-5)
+    assert values[2] - values[0] == pytest.approx(weight * 0.7, rel=1e-5)
+
+
 def test_a_class_that_is_never_predicted_gives_a_finite_imbalance():
     """Mean probability exactly 0: value and gradient stay finite."""
     logits = torch.tensor([[0.0, -400.0, 0.0]], requires_grad=True)
