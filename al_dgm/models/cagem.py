@@ -114,12 +114,8 @@ class CaGeM(AuxiliaryModel):
             return MLP(inputs, sizes, outputs, bayesian=random, head_init_sd=head_init_sd, batch_norm=batch_norm)
 
         self.auxiliary = network("auxiliary", [x], 0, 2 * Z1, HEAD_INIT_SD)
-        sees, random = [x, Z1], is_bayesian("classifier", bayesian)
-        self.classifier = (
-            classifier(sees, [hidden[1]] * depth, C, corruption, random)
-            if corruption
-            else network("classifier", sees, 1, C)
-        )
+        sizes, random = [hidden[1]] * depth, is_bayesian("classifier", bayesian)
+        self.classifier = classifier([x, Z1], sizes, C, corruption, random, batch_norm=batch_norm)
         self.encoder = network("encoder", [x, Z1, C], 1, 2 * Z2, HEAD_INIT_SD)
         self.label_decoder = network("label_decoder", [Z2], 1, C)
         self.auxiliary_decoder = network("auxiliary_decoder", [C, Z2], 1, 2 * Z1, HEAD_INIT_SD)

@@ -243,3 +243,13 @@ def test_a_corrupted_classifier_predicts_an_example_by_itself(name):
     assert history[-1]["consistency"] > 0  # the first stage of two may be another model
     whole = model.log_classifier(x, NoNoise(), 1)
     torch.testing.assert_close(model.log_classifier(x[:2], NoNoise(), 1), whole[:2])
+
+
+@every_semi_supervised
+def test_the_adversarial_divergence_is_of_the_undisturbed_classifier(name):
+    """The same however much the classifier is disturbed otherwise."""
+    x = data()
+    models = [spec(name, bayesian="none", corruption=sds).build(0).train() for sds in ([0.5, 0.3], [0.0, 0.0])]
+    divergences = [model.adversarial(x, noise(9), 0.5) for model in models]
+    assert divergences[0].mean() > 0
+    torch.testing.assert_close(*divergences)
