@@ -6,11 +6,11 @@ shows the earlier rounds, and waits for the word that this one is trained: `pyth
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 from al_dgm.config import Params, load_params
 from al_dgm.errors import one_line_errors
@@ -57,10 +57,11 @@ def tracked(params: Params, k: int) -> Iterator[None]:
         yield
         return
     command = [sys.executable, "-m", "pipelines.track", "--round", str(k)]
-    # Leaving this block closes the pipe, which ends a tracker that was given no word, and waits for it.
-    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as tracker:  # noqa: S603 - our own interpreter
+    # Leaving this block closes the pipes, which ends a tracker that was given no word, and waits for it.
+    with Popen(command, stdin=PIPE, stderr=PIPE, text=True) as tracker:  # noqa: S603 - our own interpreter
         yield
-        tracker.communicate(TRAINED)
+        _, said = tracker.communicate(TRAINED)
+        sys.stderr.write(said)  # not before: it would come in the middle of the progress bar's line
     if tracker.returncode:
         print(f"al-dgm: warning: round {k} is kept but not shown in MLflow yet", file=sys.stderr)
 
