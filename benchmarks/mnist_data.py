@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,27 +48,28 @@ def recipe(params: Params, recipes: Mapping[str, Mapping[str, Any]], method: str
     return with_changes(params, {"data.name": "mnist", "seed": seed, **recipes[method], **more})
 
 
-def fitted(params: Params, split: Split, labels: int) -> tuple[Model, dict[str, float]]:
+@contextmanager
+def fitted(params: Params, split: Split, labels: int) -> Iterator[tuple[Model, dict[str, float]]]:
     """A model trained on ``labels`` balanced labels of ``params.seed``, and its training curve's last row.
 
-    A fit that is killed goes on from its last checkpoint.
+    A fit that is killed goes on from its last checkpoint, and so does what is done with it in this context.
     """
     job = training_job(params, split, split.labels(split.balanced(labels, params.seed)))
     key = f"mnist-{job.digest()}"
     model, history = train(job, params.compute, key, CHECKPOINTS)
+    yield model, history[-1]
     shutil.rmtree(CHECKPOINTS / key, ignore_errors=True)
-    return model, history[-1]
 
 
 def measured_fit(params: Params, labels: int, *, development: bool) -> dict[str, Any]:
     """The holdout's scores by a model trained on ``labels`` labels."""
     split = load_mnist(params, development=development)
-    model, last = fitted(params, split, labels)
-    device = set_up_torch(params.compute)
-    predicted = log_predictive(
-        model.to(device), torch.from_numpy(split.holdout.x), split.info, predictor(params, 1, "measuring")
-    )
-    return {**scores(predicted, split.holdout), "objective": last["objective"], "device": device.type}
+    with fitted(params, split, labels) as (model, last):
+        device = set_up_torch(params.compute)
+        predicted = log_predictive(
+            model.to(device), torch.from_numpy(split.holdout.x), split.info, predictor(params, 1, "measuring")
+        )
+        return {**scores(predicted, split.holdout), "objective": last["objective"], "device": device.type}
 
 
 def load_mnist(params: Params, *, development: bool) -> Split:

@@ -117,11 +117,35 @@ def test_far_apart_weights_neither_overflow_nor_vanish(monkeypatch):
 
 def test_the_error_is_that_of_a_mean_over_the_examples():
     values = torch.tensor([1.0, 2.0, 4.0, 9.0]).double()
-    found = LogLikelihood(values, values + 1, 7).summary()
+    found = LogLikelihood(values, values + 1, torch.arange(4), 7).summary()
     assert found["elbo"] == 4
-    assert found["elbo_error"] == pytest.approx(math.sqrt(38 / 3) / 2)
+    assert found["elbo_error"] == found["importance_weighted_error"] == pytest.approx(math.sqrt(38 / 3) / 2)
     assert found["importance_weighted"] == 5
-    assert (found["importance_samples"], found["examples"]) == (7, 4)
+    assert (found["importance_samples"], found["weighted_examples"], found["examples"]) == (7, 4, 4)
+
+
+def test_a_part_of_the_examples_estimates_the_mean_of_all(monkeypatch):
+    """Exactly where L_K gains the same everywhere; within its own error, far below that of the part alone, on a model.
+
+    The error of all is that of the sampled examples, and there is hardly more of it.
+    """
+    elbo = torch.tensor([1.0, 2.0, 4.0, 9.0]).double()
+    part = LogLikelihood(elbo, elbo[::2] + 1, torch.tensor([0, 2]), 7).summary()
+    assert part["importance_weighted"] == 5
+    assert part["importance_weighted_error"] == pytest.approx(math.sqrt(4.5 / 4))
+    model, x = model_of("vae"), x_of(400)
+    whole, some = (log_likelihood(model, x, 0, samples=200, weighted=n).summary() for n in (None, 100))
+    alone = log_likelihood(model, x[::4], 0, samples=200).summary()["importance_weighted_error"]
+    assert some["weighted_examples"] == 100
+    added = math.sqrt(some["importance_weighted_error"] ** 2 - 0.25 * alone**2)
+    assert abs(some["importance_weighted"] - whole["importance_weighted"]) < 4 * added < 2 * alone
+
+
+@pytest.mark.parametrize(("wanted", "chosen"), [(None, 10), (3, 3), (10, 10), (12, 10)])
+def test_the_examples_of_a_part_are_spread_over_all(wanted, chosen):
+    found = log_likelihood(model_of("vae"), x_of(10), 0, samples=2, weighted=wanted).weighted
+    assert len(set(found.tolist())) == chosen
+    assert found.diff().max() - found.diff().min() <= 1
 
 
 def test_bernoulli_data_are_binarised_once_for_every_model_and_seed():
