@@ -14,6 +14,7 @@ import torch
 import yaml
 from common import ROOT, with_changes
 from digits_data import Split, prepare_split, training_job
+from torch import Tensor
 
 from al_dgm.config import Params
 from al_dgm.data import DATASETS
@@ -28,6 +29,7 @@ from al_dgm.seeding import rng
 RECIPES = ROOT / "benchmarks" / "mnist_recipes.yaml"
 CHECKPOINTS = ROOT / "checkpoints"
 DEVELOPMENT = 10_000  # training images that stand in for the test set
+FROM = "from"  # in a recipe: the method whose trained model its own starts from
 
 
 def load_recipes(section: str, path: Path = RECIPES) -> dict[str, dict[str, Any]]:
@@ -45,16 +47,21 @@ def load_recipes(section: str, path: Path = RECIPES) -> dict[str, dict[str, Any]
 
 def recipe(params: Params, recipes: Mapping[str, Mapping[str, Any]], method: str, seed: int, **more: Any) -> Params:
     """``params`` for one method and seed."""
-    return with_changes(params, {"data.name": "mnist", "seed": seed, **recipes[method], **more})
+    changes = {path: value for path, value in recipes[method].items() if path != FROM}
+    return with_changes(params, {"data.name": "mnist", "seed": seed, **changes, **more})
 
 
 @contextmanager
-def fitted(params: Params, split: Split, labels: int) -> Iterator[tuple[Model, dict[str, float]]]:
+def fitted(
+    params: Params, split: Split, labels: int, start: Mapping[str, Tensor] | None = None
+) -> Iterator[tuple[Model, dict[str, float]]]:
     """A model trained on ``labels`` balanced labels of ``params.seed``, and its training curve's last row.
+
+    ``start`` are weights to start from instead of fresh ones.
 
     A fit that is killed goes on from its last checkpoint, and so does what is done with it in this context.
     """
-    job = training_job(params, split, split.labels(split.balanced(labels, params.seed)))
+    job = replace(training_job(params, split, split.labels(split.balanced(labels, params.seed))), start=start)
     key = f"mnist-{job.digest()}"
     model, history = train(job, params.compute, key, CHECKPOINTS)
     yield model, history[-1]

@@ -7,36 +7,71 @@ images, iw_samples, epochs, device}: the mean over the test images and its stand
 sample, and an epoch is 60000 images seen. ``--images n``: 5000 samples of n test images only, whose gain over the ELBO
 is added to the ELBO of all 10000, which takes n/10000 of the time and adds a few hundredths of a nat of error.
 
-Fits are kept one by one (results/raw/mnist_density.jsonl); one that is killed goes on from its last checkpoint.
+A recipe may start ``from`` another one's weights, with a learning rate that falls anew: LVAE's fine-tuning.
+
+Fits are kept one by one (results/raw/mnist_density.jsonl); one that is killed goes on from its last checkpoint. Models
+that others start from stay in checkpoints/.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from common import RawFile, Result, Setting, Unit, add_unit_options, digest, parser, report, run_units
-from mnist_data import fitted, load_mnist, load_recipes, recipe
+from mnist_data import CHECKPOINTS, FROM, fitted, load_mnist, load_recipes, recipe
 
 from al_dgm.config import Params, load_params
 from al_dgm.errors import one_line_errors
 from al_dgm.learning.density import log_likelihood
 from al_dgm.learning.device import set_up_torch
+from al_dgm.learning.model_files import load_model, save_model
+from al_dgm.learning.rounds import model_spec
 
 LABELS = {"cagem0": 0, "cagem100": 100}  # the others see none
 
 
 def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
     """One fit."""
-    own = recipe(params, load_recipes("density"), setting["model"], setting["seed"])
+    recipes, name = load_recipes("density"), setting["model"]
+    own, start = recipe(params, recipes, name, setting["seed"]), None
     split = load_mnist(own, development=setting["development"])
+    if FROM in setting:
+        start = load_model(folder(recipes[name][FROM], setting, setting[FROM]))[0].state_dict()
     x = torch.from_numpy(split.holdout.x)
-    with fitted(own, split, setting["labels"]) as (model, _):
+    with fitted(own, split, setting["labels"], start) as (model, _):
+        if any(changes.get(FROM) == name for changes in recipes.values()):
+            save_model(folder(name, setting, setting["params"]), model_spec(own.model, split.info), model)
         device = set_up_torch(own.compute)
         found = log_likelihood(model.to(device), x, own.seed, setting["iw_samples"], setting["images"])
         return {**found.summary(), "device": device.type}
+
+
+def folder(name: str, setting: Setting, params: str) -> Path:
+    """Where the model ``name`` of this seed, trained by the recipe with the digest ``params``, is kept for others."""
+    data = "development" if setting["development"] else "mnist"
+    return CHECKPOINTS / f"{data}-{name}-{setting['seed']}-{params}"
+
+
+def make_units(params: Params, given: Any) -> list[Unit]:
+    """All fits, each after the one whose model it starts from."""
+    recipes = load_recipes("density")
+
+    def unit(model: str, seed: int) -> Unit:
+        own, origin = recipe(params, recipes, model, seed), recipes[model].get(FROM)
+        setting = {"model": model, "labels": LABELS.get(model, 0), "seed": seed, "iw_samples": given.samples}
+        setting |= {"images": given.images, "development": given.development}
+        setting |= {"params": digest(own.model, own.training)}
+        if not origin:
+            return Unit(setting)
+        after = unit(origin, seed)
+        return Unit(setting | {FROM: after.setting["params"]}, after)
+
+    wanted = [unit(model, seed) for seed in range(given.seeds) for model in given.models]
+    return list({unit.key: unit for last in wanted for unit in [*last.chain(), last]}.values())
 
 
 def rows(params: Params, units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
@@ -72,14 +107,7 @@ def main() -> None:
     options.add_argument("--development", action="store_true", help="measure on 10000 training images")
     given = options.parse_args()
     params = load_params("params.yaml")
-    recipes, units = load_recipes("density"), []
-    for seed in range(given.seeds):
-        for model in given.models:
-            own = recipe(params, recipes, model, seed)
-            setting = {"model": model, "labels": LABELS.get(model, 0), "seed": seed, "iw_samples": given.samples}
-            setting |= {"images": given.images, "development": given.development}
-            setting |= {"params": digest(own.model, own.training)}
-            units.append(Unit(setting))
+    units = make_units(params, given)
     raw = RawFile(given.results / "raw" / "mnist_density.jsonl")
     run_units(units, partial(work, params), raw, given.jobs, given.budget_seconds)
     report("mnist_density", rows(params, units, raw), given.results, measured=raw.measured(units))
