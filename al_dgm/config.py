@@ -102,6 +102,7 @@ class TrainingParams(_Section):
     adversarial_radius: Annotated[float, Field(gt=0)]
     balance_weight: Annotated[float, Field(ge=0)]
     consistency_weight: Annotated[float, Field(ge=0)]
+    smoothing_warmup: Fraction
     temperature: Annotated[float, Field(gt=0)]
     precision: Literal["float32", "bfloat16"]
     patience: NonNegative

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ def compiled(objective: nn.Module, like: Tensor) -> Evaluate:
     factor = partial(torch.tensor, dtype=like.dtype, device=like.device)
 
     def evaluate(batch: Any, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
-        factors = Phase(factor(phase.latents), factor(phase.weights), factor(phase.responsibility))
+        factors = Phase(*map(factor, astuple(phase)))
         loss, terms = program(batch, factors)
         return loss, terms
 

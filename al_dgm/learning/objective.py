@@ -13,8 +13,8 @@ each labelled term carries α as well: Σ_l α C / N = β C̄. Three regulariser
     balance_weight · KL(mean q(y|x) ‖ p(y))                     it uses every class as often as the prior says
     consistency_weight · mean KL(q(y|x) ‖ q(y|x, noise))        it says the same under noise (``corruption`` of models)
 
-The last is phased in with the bound's responsibility (see models): before the labels are learnt, what is most
-consistent is anything but the classes.
+The first and the last hold the classifier to what it says anyway, and are phased in (``smoothing_warmup``): before the
+labels are learnt, what is smoothest and most consistent may be anything but the classes.
 """
 
 from __future__ import annotations
@@ -52,11 +52,19 @@ class Weighting:
 
 @dataclass(frozen=True)
 class Phase:
-    """Where the warm-ups stand: factors in [0, 1] on the KL of latents, on the KL of weights, and ω (see models)."""
+    """Where the warm-ups stand: factors in [0, 1].
+
+    Attributes:
+        latents: on the KL of the latents.
+        weights: on the KL of the weights.
+        responsibility: ω, see models.
+        smoothing: on the adversarial and the consistency term.
+    """
 
     latents: Factor = 1.0
     weights: Factor = 1.0
     responsibility: Factor = 1.0
+    smoothing: Factor = 1.0
 
 
 def mean_of(values: Tensor) -> Tensor:
@@ -114,8 +122,8 @@ class Objective(nn.Module):
             "labelled_bound": -self.weighting.labelled,
             "unlabelled_bound": -self.weighting.unlabelled,
             "classification": self.weighting.classification,
-            "adversarial": self.recipe.adversarial_weight,
-            "consistency": self.recipe.consistency_weight * phase.responsibility,
+            "adversarial": self.recipe.adversarial_weight * phase.smoothing,
+            "consistency": self.recipe.consistency_weight * phase.smoothing,
             "imbalance": self.recipe.balance_weight,
             "kl_weights": self.recipe.temperature * phase.weights,
         }

@@ -80,6 +80,7 @@ def phase(recipe: TrainingParams, step: int) -> Phase:
         latents=ramp(step + 1, 0, recipe.latent_warmup * steps),
         weights=ramp(step + 1, 0, recipe.weight_warmup * steps),
         responsibility=ramp(step, recipe.responsibility_start * steps, recipe.responsibility_end * steps),
+        smoothing=ramp(step + 1, 0, recipe.smoothing_warmup * steps),
     )
 
 

@@ -192,9 +192,10 @@ def test_warm_ups_advance_once_a_step_and_no_more(data):
 
 
 def test_warm_ups_rise_from_their_first_step_to_one():
-    settings = recipe(100, latent_warmup=0.5, weight_warmup=0.0, responsibility_start=0.2, responsibility_end=0.4)
+    warmups = {"latent_warmup": 0.5, "weight_warmup": 0.0, "smoothing_warmup": 0.25}
+    settings = recipe(100, **warmups, responsibility_start=0.2, responsibility_end=0.4)
     phases = [phase(settings, t) for t in range(100)]
-    assert phases[0] == Phase(latents=0.02, weights=1.0, responsibility=0.0)
+    assert phases[0] == Phase(latents=0.02, weights=1.0, responsibility=0.0, smoothing=0.04)
     assert phases[30].responsibility == pytest.approx(0.5)
     assert phases[48].latents < phases[49].latents == 1
     assert phases[-1] == Phase()

@@ -157,12 +157,13 @@ def test_the_regularisers_are_added_with_their_weights():
     assert both - plain == pytest.approx(3 * ADVERSARIAL + 2 * terms["imbalance"], rel=1e-5)
 
 
-def test_consistency_is_phased_in_with_responsibility():
+@pytest.mark.parametrize("name", ["adversarial", "consistency"])
+def test_what_holds_the_classifier_to_itself_is_phased_in(name):
     model, weight = Known(), 3.0
     plain = model.terms
-    model.terms = lambda batch, settings: plain(batch, settings) | {"consistency": torch.full((6,), 0.7)}
+    model.terms = lambda batch, settings: plain(batch, settings) | {name: torch.full((6,), 0.7)}
     values = [
-        value(model, minibatch(), phase=Phase(responsibility=r), consistency_weight=weight)[0] for r in (0.0, 0.5, 1.0)
+        value(model, minibatch(), phase=Phase(smoothing=s), **{f"{name}_weight": weight})[0] for s in (0.0, 0.5, 1.0)
     ]
     assert values[1] - values[0] == pytest.approx(0.5 * weight * 0.7, rel=1e-5)
     assert values[2] - values[0] == pytest.approx(weight * 0.7, rel=1e-5)
