@@ -106,6 +106,8 @@ def main() -> None:
     options.add_argument("--images", type=int, default=10_000, help="that get K samples (default: %(default)s)")
     options.add_argument("--development", action="store_true", help="measure on 10000 training images")
     given = options.parse_args()
+    if given.images < 2:
+        options.error(f"--images: expected at least 2, whose scatter is the error, got {given.images}")
     params = load_params("params.yaml")
     units = make_units(params, given)
     raw = RawFile(given.results / "raw" / "mnist_density.jsonl")

@@ -113,7 +113,7 @@ def log_likelihood(
 
 def _spread(examples: int, wanted: int | None) -> Tensor:
     """So many indices, all where ``wanted`` is None or more than there are, at even distances."""
-    count = min(wanted or examples, examples)
+    count = examples if wanted is None else min(wanted, examples)
     return torch.arange(count) * examples // count
 
 
