@@ -31,7 +31,7 @@ from al_dgm.progress import progress_bar
 from al_dgm.seeding import integer_seed
 
 EXAMPLES = 100  # at a time; their noise has a seed of its own, so another number would be another draw of it
-ROWS = 20_000  # examples x samples x classes at a time: bounds the memory and changes no result
+ROWS = 20_000  # examples x samples x classes at a time: bounds the memory; L_K does not depend on it
 ELBO_SAMPLES = 100  # of a mean over examples too, which scatter far more
 
 
@@ -74,7 +74,7 @@ def standard_error(values: Tensor) -> float:
 
 
 def binarised_once(model: GenerativeModel, x: Tensor) -> Tensor:
-    """x [N, D] as the model observes it: of Bernoulli data one draw, always the same; other data as they are."""
+    """x [N, D] as the model observes it: of data with noise one draw, always the same; other data as they are."""
     return model.space.observation.draw(x, BatchNoise(generator(integer_seed(0, "binarised test set"))))
 
 

@@ -16,10 +16,10 @@ import torch
 from al_dgm.data.prepared import DatasetInfo, Holdout
 from al_dgm.files import write_atomically, write_table
 from al_dgm.learning import metrics
+from al_dgm.learning.objective import kl_per_example
 from al_dgm.learning.predict import Predictor
 from al_dgm.models import GenerativeModel, Model
 from al_dgm.models.ensemble import members_of
-from al_dgm.nn.bayesian import kl_of_weights
 
 Values = dict[str, Any]
 
@@ -45,12 +45,14 @@ class Evaluation:
         write_table(folder / "predictions.parquet", self.predictions)
 
 
-def evaluate(model: Model, holdout: Holdout, info: DatasetInfo, predictor: Predictor, explained: int) -> Evaluation:
+def evaluate(
+    model: Model, holdout: Holdout, info: DatasetInfo, predictor: Predictor, explained: tuple[int, int]
+) -> Evaluation:
     """Accuracy, NLL, Brier score and calibration of the predictive distribution; the bound; the KL of the weights.
 
     The predictive distribution is averaged over weight samples; the bound is taken at their mean. The KL is in nats per
-    example, of the ``explained`` ones that the weights were trained on. Bound and KL of an ensemble are means over its
-    members. A probability below 1e-300 counts as that.
+    example that the weights explain, of N_l labelled and N_u unlabelled ones (`kl_per_example`). Bound and KL of an
+    ensemble are means over its members. A probability below 1e-300 counts as that.
     """
     began = time.monotonic()
     x = torch.from_numpy(holdout.x)
@@ -59,14 +61,14 @@ def evaluate(model: Model, holdout: Holdout, info: DatasetInfo, predictor: Predi
     if isinstance(model, GenerativeModel):
         values["bound"] = predictor.expected_elbo(model, x).double().mean().item()
     with torch.no_grad():
-        kl = {name: value.item() / explained for name, value in _mean_kl(model).items()}
+        kl = {name: value.item() for name, value in _mean_kl(model, explained).items()}
     values |= {"kl_weights": sum(kl.values()), "kl_weights_per_layer": kl}
     return Evaluation(values, _table(holdout, info, predicted), time.monotonic() - began)
 
 
-def _mean_kl(model: Model) -> dict[str, torch.Tensor]:
-    """`kl_of_weights`, averaged over the members of an ensemble."""
-    found = [kl_of_weights(member) for member in members_of(model)]
+def _mean_kl(model: Model, explained: tuple[int, int]) -> dict[str, torch.Tensor]:
+    """`kl_per_example`, averaged over the members of an ensemble."""
+    found = [kl_per_example(member, *explained) for member in members_of(model)]
     return {name: torch.stack([kl[name] for kl in found]).mean() for name in found[0]}
 
 

@@ -6,8 +6,9 @@ With N_l labelled and N_u unlabelled examples, N = N_l + N_u, and means over min
     mean:  minimise  −J̄ − Ū + α C̄ + T KL(W)/N,  α = β N/N_l        each set's mean alike (Maaløe's released code)
 
 where J is the labelled bound, U the unlabelled one, C = E_q(a|x)[−log q(y|a,x)] and KL(W) the divergence of the
-weights, counted once and divided by the number of examples that the weights explain, at temperature T. In ``sum``
-each labelled term carries α as well: Σ_l α C / N = β C̄. Three regularisers of q(y|x) on unlabelled x may be added:
+weights, counted once and divided by the number of examples that the weights explain, at temperature T: N, or N_l of the
+networks that see labelled examples alone (`Model.supervised`). In ``sum`` each labelled term carries α as well:
+Σ_l α C / N = β C̄. Three regularisers of q(y|x) on unlabelled x may be added:
 
     adversarial_weight · mean KL(q(y|x) ‖ q(y|x + r_adv))       the classifier is smooth where the data are
     balance_weight · KL(mean q(y|x) ‖ p(y))                     it uses every class as often as the prior says
@@ -39,15 +40,14 @@ class Weighting:
     labelled: float
     unlabelled: float
     classification: float
-    examples: int  # N
 
     @classmethod
     def of(cls, kind: str, labelled: int, unlabelled: int, classification_weight: float) -> Weighting:
         """The factors of ``sum`` or ``mean``; ``classification_weight`` is β."""
         n = labelled + unlabelled
         if kind == "sum":
-            return cls(labelled / n, unlabelled / n, classification_weight, n)
-        return cls(1.0, 1.0, classification_weight * n / max(labelled, 1), n)
+            return cls(labelled / n, unlabelled / n, classification_weight)
+        return cls(1.0, 1.0, classification_weight * n / max(labelled, 1))
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,15 @@ class Phase:
     weights: Factor = 1.0
     responsibility: Factor = 1.0
     smoothing: Factor = 1.0
+
+
+def kl_per_example(model: Model, labelled: int, unlabelled: int) -> dict[str, Tensor]:
+    """Layer name -> KL(q(W) ‖ p(W)) in nats, divided by the number of examples that its weights explain."""
+    examples = dict.fromkeys(model.supervised, labelled)
+    return {
+        name: kl / max(examples.get(name.split(".")[0], labelled + unlabelled), 1)
+        for name, kl in kl_of_weights(model).items()
+    }
 
 
 def mean_of(values: Tensor) -> Tensor:
@@ -99,6 +108,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.recipe = recipe
+        self.explained = labelled, unlabelled
         self.weighting = Weighting.of(recipe.weighting, labelled, unlabelled, recipe.classification_weight)
         self._mean = mean
 
@@ -109,9 +119,9 @@ class Objective(nn.Module):
         record = {name: mean_of(values) for name, values in terms.items() if name != "q"}
         if "q" in terms and self.recipe.balance_weight:
             record["imbalance"] = self._imbalance(terms["q"])
-        kl = kl_of_weights(self.model)
+        kl = kl_per_example(self.model, *self.explained)
         if kl:
-            record["kl_weights"] = torch.stack(list(kl.values())).sum() / self.weighting.examples
+            record["kl_weights"] = torch.stack(list(kl.values())).sum()
         loss = self._weighted(record, phase)
         shown = [name for name in record if name not in terms or len(terms[name])]
         return loss, {"objective": loss.detach(), **{name: record[name].detach() for name in shown}}

@@ -70,9 +70,9 @@ def train_and_measure(
     fit_seconds = time.monotonic() - fit_began
     save_model(training.model, job.spec, model)
     pd.DataFrame(history).to_csv(rest / "history.csv", index=False)
-    n = sum(explained(model, job.data, job.recipe))
+    sizes = explained(model, job.data, job.recipe)
     model.to(set_up_torch(compute))
-    measured = evaluate(model, load_holdout(layout.prepared, info), info, training.predictor, n)
+    measured = evaluate(model, load_holdout(layout.prepared, info), info, training.predictor, sizes)
     about = {**training.about, "labels": len(job.data.y), "model": job.spec.name, "steps": int(history[-1]["step"])}
     measured.write(rest, about)
     seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from al_dgm.models.auxiliary import AuxiliaryModel
-from al_dgm.models.base import Space
+from al_dgm.models.base import Size, Space
 from al_dgm.models.classifiers import CorruptionOption
 from al_dgm.models.enumerating import Enumeration, Prediction
 from al_dgm.models.images import Channels, as_input
@@ -46,9 +46,9 @@ class ADGM(AuxiliaryModel):
     def __init__(
         self,
         space: Space,
-        hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
-        latent: int = 10,
-        auxiliary: int = 4,
+        hidden: list[Size] = [128],  # noqa: B006 - a schema's default, never mutated
+        latent: Size = 10,
+        auxiliary: Size = 4,
         auxiliary_sees_x: bool = False,  # noqa: FBT001, FBT002 - an option in params.yaml
         convolutions: Channels = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",

@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
+import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from al_dgm.errors import ConfigError
@@ -19,6 +22,7 @@ from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Label, Pairs
 from al_dgm.registry import nearest
 
+Size = Annotated[int, Field(gt=0)]  # an option that counts something
 Factor = float | Tensor  # of a term; a tensor where a compiled step must not be compiled again for another value
 
 
@@ -69,6 +73,14 @@ class Minibatch:
         """(U, L)."""
         return len(self.x_unlabelled), len(self.x_labelled)
 
+    def counted(self, x: Tensor) -> Tensor:
+        """1 for each row of both sets, x [U + L, D], by which layers normalise and 0 for the others.
+
+        Those are the unlabelled ones, or all where there are none: the labelled ones are few and come again and again.
+        """
+        unlabelled, _ = self.sizes
+        return (torch.arange(len(x), device=x.device) < (unlabelled or len(x))).to(x.dtype)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -86,9 +98,15 @@ class Settings:
 
 
 class Model(nn.Module, ABC):
-    """A classifier with log-probabilities; a generative one has bounds as well."""
+    """A classifier with log-probabilities; a generative one has bounds as well.
+
+    Attributes:
+        generative: whether it has.
+        supervised: names of the networks that labelled examples alone train, where others see all examples.
+    """
 
     generative: bool = False
+    supervised: tuple[str, ...] = ()
 
     def __init__(self, space: Space) -> None:
         super().__init__()
@@ -109,8 +127,9 @@ class Model(nn.Module, ABC):
     def terms(self, batch: Minibatch, settings: Settings) -> dict[str, Tensor]:
         """Terms of the objective by name, one value for each example of the set that they are taken over.
 
-        Every model gives ``classification`` = −log q(y|x), [L]; a generative one ``labelled_bound`` [L],
-        ``unlabelled_bound`` [U], the classifier's probabilities ``q`` [U, C], and ``adversarial`` [U] where asked for.
+        Every model gives ``classification`` = −log q(y|x), [L]; a generative one ``labelled_bound`` [L] and
+        ``unlabelled_bound`` [U]; one whose classifier learns from unlabelled examples its probabilities ``q`` [U, C],
+        and ``adversarial`` and ``consistency`` [U] where asked for.
         """
 
 

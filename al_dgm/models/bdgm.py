@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from al_dgm.models.base import Space, check_networks, is_bayesian
+from al_dgm.models.base import Size, Space, check_networks, is_bayesian
 from al_dgm.models.classifiers import CorruptionOption, classifier
 from al_dgm.models.enumerating import DeepGenerativeModel, Enumeration, Recognition, Tempering
 from al_dgm.models.gibbs import State, gibbs
@@ -62,8 +62,8 @@ class BDGM(DeepGenerativeModel):
     def __init__(
         self,
         space: Space,
-        hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
-        latent: int = 10,
+        hidden: list[Size] = [128],  # noqa: B006 - a schema's default, never mutated
+        latent: Size = 10,
         convolutions: Channels = [],  # noqa: B006
         bayesian: str | list[str] = "predictor",
         prediction: Literal["classifier", "importance", "gibbs"] = "importance",

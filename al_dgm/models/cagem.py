@@ -44,11 +44,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from al_dgm.models.auxiliary import NETWORKS, AuxiliaryModel
-from al_dgm.models.base import Minibatch, Settings, Space, check_networks, is_bayesian
+from al_dgm.models.base import Minibatch, Settings, Size, Space, check_networks, is_bayesian
 from al_dgm.models.classifiers import CorruptionOption, classifier
 from al_dgm.models.enumerating import Enumeration, Prediction, Recognition, Tempering, drawn, pulled
 from al_dgm.models.images import Channels, as_input, as_output
 from al_dgm.nn.batch_norm import same_statistics, weighted_rows
+from al_dgm.nn.corrupted import apart
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import JoinedNoise, Noise
 from al_dgm.nn.pairs import Label, OfExamples, Pairs
@@ -59,7 +60,7 @@ from al_dgm.objectives.latents import sample_gaussian
 
 CLUSTER_DRAWS = 64  # of z_2, one of which stands for p(z_2 | y)
 
-Levels = Annotated[list[int], Field(min_length=2, max_length=2)]
+Levels = Annotated[list[Size], Field(min_length=2, max_length=2)]
 
 
 class CaGeM(AuxiliaryModel):
@@ -89,7 +90,7 @@ class CaGeM(AuxiliaryModel):
         hidden: Levels = [128, 128],  # noqa: B006 - a schema's default, never mutated
         latents: Levels = [20, 10],  # noqa: B006
         convolutions: Channels = [],  # noqa: B006
-        depth: Annotated[int, Field(ge=1)] = 1,
+        depth: Size = 1,
         batch_norm: bool = False,  # noqa: FBT001, FBT002 - an option in params.yaml
         bayesian: str | list[str] = "classifier",
         prediction: Prediction | Literal["cascade"] = "both",
@@ -158,6 +159,12 @@ class CaGeM(AuxiliaryModel):
         best = drawn(of_label.log_softmax(-1), noise)
         return self.decode(y, z[torch.arange(samples, device=z.device), best], noise)
 
+    def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | ŷ, z_1) at the mean of q(z_1 | x) and the most probable class there."""
+        z_1, y = self.infer(x, noise)
+        output: Tensor = self.decoder(self.label(y), z_1, noise=noise)
+        return output
+
     def log_predictive(self, x: Tensor, noise: Noise, samples: int, *groundwork: Tensor) -> Tensor:
         """log p(y | x), [B, C], by the way that ``prediction`` names."""
         if self.prediction != "cascade":
@@ -198,14 +205,13 @@ class CaGeM(AuxiliaryModel):
         self, x: Tensor, noise: Noise, batch: Minibatch, settings: Settings
     ) -> tuple[Recognition, Tensor]:
         """What is recognised of x, and U(x), [B]."""
-        counted = batch.sizes[0] or len(x)  # the first of them are those of the statistics
-        count = (torch.arange(len(x), device=x.device) < counted).to(x.dtype)
-        with weighted_rows(self, count):
-            seen = self.recognise_sets(x, noise, batch)
+        count = batch.counted(x)
+        with weighted_rows(self, count), apart(self, batch.sizes):
+            seen = self.recognise(x, noise, samples=1)
         pairs = self._every_pair(x, self._candidates(seen.log_q, noise))
         log_q, _ = pairs.pick(seen.log_q)
         tempering = Tempering(self.likelihood_weight, settings.latents)
-        with weighted_rows(self, (log_q.detach()[0].exp() * count[:, None]).flatten()):
+        with weighted_rows(self, count, (log_q.detach()[0].exp() * count[:, None]).flatten()):
             bound, _ = pairs.split(self.bounds(x, seen, pairs, noise, 1, tempering=tempering))
         return seen, unlabelled_bound(bound, pulled(log_q, settings.responsibility))
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from al_dgm.errors import ConfigError
 from al_dgm.models.base import Factor, GenerativeModel, Minibatch, Settings, Space, check_networks, is_bayesian
 from al_dgm.models.images import as_input, as_output
+from al_dgm.nn.batch_norm import weighted_rows
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import JoinedNoise, Noise, NoNoise
 from al_dgm.nn.pictures import Pyramid
@@ -62,6 +63,7 @@ class DensityModel(GenerativeModel):
     decoder: nn.ModuleList
 
     networks: ClassVar[tuple[str, ...]] = ("classifier", "encoder", "decoder")
+    supervised = ("classifier",)
 
     def __init__(self, space: Space, sizes: Sizes, classifier_hidden: list[int], bayesian: str | list[str]) -> None:
         super().__init__(space)
@@ -157,12 +159,16 @@ class DensityModel(GenerativeModel):
         """Bounds on log p(x) of both sets and −log p(y | means).
 
         A bound is the mean of M = ``monte_carlo_samples`` estimates, each by K = ``importance_samples`` draws.
+
+        Normalised layers take their statistics of the unlabelled examples, and of all where there is no other. The
+        means that the classifier learns from are given draws of the layers before; it predicts from means given means.
         """
         unlabelled, _ = batch.sizes
         noise = JoinedNoise(batch.unlabelled_noise, batch.labelled_noise, batch.sizes)
         x = self.space.observation.draw(torch.cat([batch.x_unlabelled, batch.x_labelled]), noise)
         K, M = self.importance_samples, self.sizes.monte_carlo_samples
-        found = self.infer(x, noise, K * M, latents=settings.latents, closed_form=K == 1)
+        with weighted_rows(self, batch.counted(x)):
+            found = self.infer(x, noise, K * M, latents=settings.latents, closed_form=K == 1)
         bound = importance_weighted_bound(found.bound.unflatten(0, (K, M))).mean(0)
         log_p = self._log_classifier(found.means[unlabelled:].detach(), batch.labelled_noise)
         result = {"labelled_bound": bound[unlabelled:], "classification": F.nll_loss(log_p, batch.y, reduction="none")}

@@ -6,7 +6,6 @@ Dimensions as in `al_dgm.models.base`; M is how many classes of an example are s
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 from al_dgm.models.adversarial import adversarial_divergence
 from al_dgm.models.base import Factor, GenerativeModel, Minibatch, Settings, Space
 from al_dgm.nn.bayesian import bayesian_layers
-from al_dgm.nn.corrupted import clean, corrupted
+from al_dgm.nn.corrupted import apart, clean, corrupted
 from al_dgm.nn.noise import JoinedNoise, Noise, NoNoise
 from al_dgm.nn.pairs import Label, OfExamples, Pairs
 from al_dgm.objectives.bounds import log_mean_exp, unlabelled_bound
@@ -61,15 +60,6 @@ class Recognition:
         """log q(y | x) of a model that has no auxiliary variable; ``log_q`` is [B, C]."""
         return cls(log_q[None], log_q.new_empty(1, len(log_q), 0), log_q.new_zeros(1, len(log_q)))
 
-    @classmethod
-    def joined(cls, parts: Sequence[Recognition]) -> Recognition:
-        """Of the examples of all parts, one after the other."""
-        return cls(
-            torch.cat([part.log_q for part in parts], dim=1),
-            torch.cat([part.auxiliary for part in parts], dim=1),
-            torch.cat([part.log_q_auxiliary for part in parts], dim=1),
-        )
-
 
 @dataclass(frozen=True)
 class Enumerated:
@@ -95,7 +85,8 @@ class DeepGenerativeModel(GenerativeModel):
     """p(x, y) = ∫ p(x, y, latents), with a classifier q(y|·) as part of its inference model.
 
     y is summed out over all C classes, or, where ``enumeration`` is a number m < C, over a set T of m classes: those
-    that q(y|x) finds most probable; in training a quarter of them are others, at random, so that every class is tried.
+    that q(y|x) finds most probable; in training m // 4 of them are others, at random, so that with m ≥ 4 every class
+    is tried.
     q renormalised on T is a posterior like another, so U(x) stays a lower bound on log p(x), at a cost that does not
     depend on C.
 
@@ -225,8 +216,11 @@ class DeepGenerativeModel(GenerativeModel):
 
     @property
     def groundwork_has_point_weights(self) -> bool:
-        """Whether `groundwork` is the same for every weight sample: only the classifier's weights are drawn."""
-        return all(name.startswith("classifier.") for name in bayesian_layers(self))
+        """Whether `groundwork` is the same for every weight sample.
+
+        Only the classifier's weights are drawn, and it has no say in which classes there are bounds of.
+        """
+        return self._sums_over_all and all(name.startswith("classifier.") for name in bayesian_layers(self))
 
     def log_predictive(self, x: Tensor, noise: Noise, samples: int, *groundwork: Tensor) -> Tensor:
         """log p(y | x), [B, C], by the way that ``prediction`` names.
@@ -261,7 +255,8 @@ class DeepGenerativeModel(GenerativeModel):
         unlabelled, _ = batch.sizes
         noise = JoinedNoise(batch.unlabelled_noise, batch.labelled_noise, batch.sizes)
         x = self.space.observation.draw(torch.cat([batch.x_unlabelled, batch.x_labelled]), noise)
-        seen = self.recognise_sets(x, noise, batch)
+        with apart(self, batch.sizes):
+            seen = self.recognise(x, noise, samples=1)
         alone = seen.log_q[:, :unlabelled]
         pairs = Pairs(unlabelled, batch.y, self._candidates(alone, batch.unlabelled_noise), self.space.classes)
         tempering = Tempering(self.likelihood_weight, settings.latents)
@@ -271,16 +266,6 @@ class DeepGenerativeModel(GenerativeModel):
         if unlabelled:
             result["unlabelled_bound"] = unlabelled_bound(of_candidates, pulled(log_q, settings.responsibility))
         return result | self.regularised(x, seen, batch, settings)
-
-    def recognise_sets(self, x: Tensor, noise: Noise, batch: Minibatch) -> Recognition:
-        """`recognise` of both sets, x [B, D]: in one pass unless a corrupted network has to see them apart.
-
-        ``noise`` is that of both sets.
-        """
-        if not corrupted(self):
-            return self.recognise(x, noise, samples=1)
-        sets = zip(x.split(batch.sizes), (batch.unlabelled_noise, batch.labelled_noise), strict=True)
-        return Recognition.joined([self.recognise(rows, source, samples=1) for rows, source in sets if len(rows)])
 
     def regularised(self, x: Tensor, seen: Recognition, batch: Minibatch, settings: Settings) -> dict[str, Tensor]:
         """What regularises the classifier on unlabelled examples: its probabilities and divergences; all [U, ...].
@@ -311,9 +296,13 @@ class DeepGenerativeModel(GenerativeModel):
         """KL(q(y|x) ‖ q(y|x + r)) at the worst r of length ``radius``, [B]; see `al_dgm.models.adversarial`."""
         return adversarial_divergence(self, self.log_classifier, x, noise, radius)
 
+    @property
+    def _sums_over_all(self) -> bool:
+        return self.enumeration == "exact" or self.enumeration >= self.space.classes
+
     def _candidates(self, log_q: Tensor, noise: Noise | None = None) -> Tensor | None:
-        """T by log q(y | ·) [S, B, C], as class indices [B, m]; with ``noise`` a quarter at random. None for all."""
-        if self.enumeration == "exact" or self.enumeration >= self.space.classes:
+        """T by log q(y | ·) [S, B, C], as class indices [B, m]; with ``noise`` m // 4 at random. None for all."""
+        if self._sums_over_all or self.enumeration == "exact":
             return None
         others = self.enumeration // 4 if noise is not None else 0
         expected = log_q.detach().mean(0)

@@ -3,9 +3,11 @@
 p(x, z) = Π_i p(x_i | x_<i, z_1) p(z_1 | z_2) … p(z_L)      q(z | x) = q(z_L | x) q(z_{L−1} | z_L, x) … q(z_1 | z_2, x)
 
 LVAE with feature maps as hidden layers, up and down (Table 1), and a PixelCNN that describes pixel i by those before it
-and by feature maps of z_1. What the appendix leaves open is chosen here:
+and by feature maps of z_1. What the appendix leaves open is chosen here, and some of the rest simplified:
 
 * the feature maps of z_1 go into the PixelCNN at their own position, and only x is masked;
+* every stack of feature maps has one width, where the table's first convolution has 32 channels and the others 64, and
+  the latents are read off the feature maps without a dense hidden layer between;
 * a residual block is a single 3 × 3 convolution, and the three layers after the blocks are 1 × 1, as in the first
   PixelCNN; batch normalisation is of the hidden layers between the latents and not of the PixelCNN's.
 
@@ -21,7 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from al_dgm.models.base import Space, is_bayesian
+from al_dgm.models.base import Size, Space, is_bayesian
 from al_dgm.models.density import Sizes
 from al_dgm.models.images import picture
 from al_dgm.models.lvae import LadderModel
@@ -30,8 +32,6 @@ from al_dgm.nn.mlp import HEAD_INIT_SD, Features, Layers, Plan
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pictures import Pyramid
 from al_dgm.nn.pixelcnn import PixelCNN
-
-Positive = Annotated[int, Field(gt=0)]
 
 
 class FAME(LadderModel):
@@ -59,16 +59,16 @@ class FAME(LadderModel):
     def __init__(
         self,
         space: Space,
-        hidden: list[Positive] = [32],  # noqa: B006 - a schema's default, never mutated
-        latents: list[int] = [10],  # noqa: B006
+        hidden: list[Size] = [32],  # noqa: B006 - a schema's default, never mutated
+        latents: list[Size] = [10],  # noqa: B006
         depth: Annotated[int, Field(ge=0)] = 1,
-        pixel_channels: Positive = 32,
+        pixel_channels: Size = 32,
         pixel_blocks: Annotated[int, Field(ge=0)] = 4,
         concatenate: bool = True,  # noqa: FBT001, FBT002 - an option in params.yaml
         batch_norm: bool = True,  # noqa: FBT001, FBT002
-        importance_samples: Positive = 1,
-        monte_carlo_samples: Positive = 1,
-        classifier_hidden: list[int] = [],  # noqa: B006
+        importance_samples: Size = 1,
+        monte_carlo_samples: Size = 1,
+        classifier_hidden: list[Size] = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
     ) -> None:
         sizes = Sizes(hidden, latents, depth, batch_norm, importance_samples, monte_carlo_samples)

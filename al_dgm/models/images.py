@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
-
-from pydantic import Field
 
 from al_dgm.errors import ConfigError
-from al_dgm.models.base import Space
+from al_dgm.models.base import Size, Space
 from al_dgm.nn.pictures import Picture, Pyramid
 
-Channels = list[Annotated[int, Field(gt=0)]]
+Channels = list[Size]
 
 
 def as_input(space: Space, convolutions: Sequence[int]) -> int | Pyramid:

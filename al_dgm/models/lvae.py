@@ -8,18 +8,20 @@ generative model expects, N(μ_p, σ_p²), by their precisions (Eqs. 5.2 to 5.4 
     q(z_l | z_{l+1}, x) = N((μ̂_l σ̂_l⁻² + μ_p σ_p⁻²) σ², σ²),   σ² = 1 / (σ̂_l⁻² + σ_p⁻²)
 
 L(x) = E_q[log p(x | z_1) − Σ_l KL(q(z_l | z_{l+1}, x) ‖ p(z_l | z_{l+1}))], each divergence in closed form
+
+Unlike the paper's, hidden units are plain rectifiers, heads give log σ² and not σ² by softplus, and normalisation is of
+hidden layers and not of heads.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from al_dgm.models.base import Factor, Space
+from al_dgm.models.base import Factor, Size, Space
 from al_dgm.models.density import DensityModel, Inference, Sizes
 from al_dgm.models.images import Channels
 from al_dgm.nn.noise import Noise
@@ -91,14 +93,14 @@ class LVAE(LadderModel):
     def __init__(
         self,
         space: Space,
-        hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
-        latents: list[int] = [10],  # noqa: B006
+        hidden: list[Size] = [128, 64],  # noqa: B006 - a schema's default, never mutated
+        latents: list[Size] = [10, 5],  # noqa: B006
         convolutions: Channels = [],  # noqa: B006
-        depth: Annotated[int, Field(ge=1)] = 1,
+        depth: Size = 1,
         batch_norm: bool = False,  # noqa: FBT001, FBT002 - an option in params.yaml
-        importance_samples: Annotated[int, Field(ge=1)] = 1,
-        monte_carlo_samples: Annotated[int, Field(ge=1)] = 1,
-        classifier_hidden: list[int] = [],  # noqa: B006
+        importance_samples: Size = 1,
+        monte_carlo_samples: Size = 1,
+        classifier_hidden: list[Size] = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
     ) -> None:
         sizes = Sizes(hidden, latents, depth, batch_norm, importance_samples, monte_carlo_samples, convolutions)

@@ -4,7 +4,8 @@ p(x, y, z₁, z₂) = p(x | z₁) p(z₁ | y, z₂) p(y) p(z₂)     q(z₁, y, 
 
 L(x, y) = E_q[log p(x | z₁) − log q(z₁ | x) + log p(z₁ | y, z₂)] + log p(y) − E_q[KL(q(z₂ | y, z₁) ‖ p(z₂))]
 
-M1 is trained first, with p(z₁) = N(0, I), and then fixed. Dimensions of z₁ that it does not use keep that prior.
+M1 is trained first, with p(z₁) = N(0, I), and then fixed. Dimensions of z₁ that it does not use keep that prior. A
+prediction averages q(y | z₁) over draws of z₁, where the released code takes the mean of z₁.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from al_dgm.errors import ConfigError
 from al_dgm.models.adversarial import adversarial_divergence
-from al_dgm.models.base import Model, Space, check_networks, is_bayesian
+from al_dgm.models.base import Model, Size, Space, check_networks, is_bayesian
 from al_dgm.models.classifiers import CorruptionOption, classifier
 from al_dgm.models.enumerating import DeepGenerativeModel, Enumeration, Prediction, Recognition, Tempering
 from al_dgm.models.images import Channels
@@ -58,11 +59,11 @@ class M1M2(DeepGenerativeModel):
     def __init__(
         self,
         space: Space,
-        hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
-        latent: int = 10,
-        features: Annotated[int, Field(ge=1)] = 10,
-        m1_hidden: int = 128,
-        m1_latent: int = 10,
+        hidden: list[Size] = [128],  # noqa: B006 - a schema's default, never mutated
+        latent: Size = 10,
+        features: Size = 10,
+        m1_hidden: Size = 128,
+        m1_latent: Size = 10,
         convolutions: Channels = [],  # noqa: B006
         m1_share: Annotated[float, Field(gt=0, lt=1)] = 0.5,
         bayesian: str | list[str] = "classifier",
@@ -144,6 +145,10 @@ class M1M2(DeepGenerativeModel):
         z_1 = self.prior_sample(noise, len(y), self.m1.layers[0]).index_copy(-1, self.active, features)
         output: Tensor = self.m1.decoder[0](z_1, noise=noise)
         return output
+
+    def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | z₁) at the mean of q(z₁ | x), [B, outputs]."""
+        return self.m1.reconstruct(x, noise)
 
     def adversarial(self, x: Tensor, noise: Noise, radius: float) -> Tensor:
         """KL(q(y|z₁) ‖ q(y|z₁ + r)) at the worst r of length ``radius``, [B]: where z₁ is close, x is alike."""

@@ -3,6 +3,8 @@
 p(x, y, z) = p(y) p(z) p(x | y, z)         q(y, z | x) = q(y | x) q(z | x, y)
 
 L(x, y) = E_q(z|x,y)[log p(x | y, z)] + log p(y) − KL(q(z | x, y) ‖ p(z))
+
+q(z | x, y) has one network for mean and variance, so that both depend on y; in the paper the variance is of x alone.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from al_dgm.models.base import Space, check_networks, is_bayesian
+from al_dgm.models.base import Size, Space, check_networks, is_bayesian
 from al_dgm.models.classifiers import CorruptionOption, classifier
 from al_dgm.models.enumerating import DeepGenerativeModel, Enumeration, Prediction, Recognition, Tempering
 from al_dgm.models.images import Channels, as_input, as_output
@@ -44,8 +46,8 @@ class M2(DeepGenerativeModel):
     def __init__(
         self,
         space: Space,
-        hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
-        latent: int = 10,
+        hidden: list[Size] = [128],  # noqa: B006 - a schema's default, never mutated
+        latent: Size = 10,
         convolutions: Channels = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "both",

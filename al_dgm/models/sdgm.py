@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from al_dgm.models.auxiliary import AuxiliaryModel
-from al_dgm.models.base import Space
+from al_dgm.models.base import Size, Space
 from al_dgm.models.classifiers import CorruptionOption
 from al_dgm.models.enumerating import Enumeration, Prediction
 from al_dgm.models.images import Channels
@@ -44,9 +44,9 @@ class SDGM(AuxiliaryModel):
     def __init__(
         self,
         space: Space,
-        hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
-        latent: int = 10,
-        auxiliary: int = 4,
+        hidden: list[Size] = [128],  # noqa: B006 - a schema's default, never mutated
+        latent: Size = 10,
+        auxiliary: Size = 4,
         convolutions: Channels = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "both",

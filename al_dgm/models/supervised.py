@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-from al_dgm.models.base import Minibatch, Model, Settings, Space
+from al_dgm.models.base import Minibatch, Model, Settings, Size, Space
 from al_dgm.models.images import Channels, as_input
 from al_dgm.nn.linear import Extent
 from al_dgm.nn.mlp import MLP
@@ -35,7 +35,7 @@ class Classifier(Model):
 
 def mlp(
     space: Space,
-    hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
+    hidden: list[Size] = [128],  # noqa: B006 - a schema's default, never mutated
     convolutions: Channels = [],  # noqa: B006
     bayesian: Extent = True,  # noqa: FBT002 - an option in params.yaml
 ) -> Classifier:

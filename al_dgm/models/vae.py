@@ -7,13 +7,10 @@ L(x) = E_q[log p(x | z_1) + Σ_{l<L} (log p(z_l | z_{l+1}) − log q(z_l | z_{l�
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from al_dgm.models.base import Factor, Space
+from al_dgm.models.base import Factor, Size, Space
 from al_dgm.models.density import DensityModel, Inference, Sizes
 from al_dgm.models.images import Channels
 from al_dgm.nn.noise import Noise
@@ -41,14 +38,14 @@ class VAE(DensityModel):
     def __init__(
         self,
         space: Space,
-        hidden: list[int] = [128],  # noqa: B006 - a schema's default, never mutated
-        latents: list[int] = [10],  # noqa: B006
+        hidden: list[Size] = [128],  # noqa: B006 - a schema's default, never mutated
+        latents: list[Size] = [10],  # noqa: B006
         convolutions: Channels = [],  # noqa: B006
-        depth: Annotated[int, Field(ge=1)] = 1,
+        depth: Size = 1,
         batch_norm: bool = False,  # noqa: FBT001, FBT002 - an option in params.yaml
-        importance_samples: Annotated[int, Field(ge=1)] = 1,
-        monte_carlo_samples: Annotated[int, Field(ge=1)] = 1,
-        classifier_hidden: list[int] = [],  # noqa: B006
+        importance_samples: Size = 1,
+        monte_carlo_samples: Size = 1,
+        classifier_hidden: list[Size] = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
     ) -> None:
         sizes = Sizes(hidden, latents, depth, batch_norm, importance_samples, monte_carlo_samples, convolutions)

@@ -2,7 +2,8 @@
 
 A training step normalises by its own minibatch and changes nothing else, so that a resumed fit needs no more than the
 weights. After the last step `population_statistics` goes over the training set once, with the final weights (or their
-average), as the authors of the ladder VAE did; prediction normalises by those.
+average), as the authors of the ladder VAE did; prediction normalises by those. Models let unlabelled examples alone
+count in either: the few labelled ones come again and again, and would be most of what is normal.
 
 Where not all rows of a pass are to count alike, `weighted_rows` says how much each does, and `same_statistics` lets a
 later pass be normalised by the minibatch of the one before.
@@ -41,7 +42,7 @@ class BatchNorm(nn.Module):
 
     Attributes:
         mean_over_workers: differentiable; see `share_statistics`.
-        weights: of the rows in μ and σ², [rows], see `weighted_rows`; None for all alike.
+        weights: of the rows in μ and σ², by how many rows there are, see `weighted_rows`; None for all alike.
         latest: μ, σ² of the last minibatch with ``weights``, as constants.
         repeats: normalise by ``latest``; see `same_statistics`.
         by_its_rows: of every pass by that pass alone, whatever the two contexts say.
@@ -60,7 +61,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("variance", torch.ones(features))
         self.mean_over_workers: Callable[[Tensor], Tensor] = own
-        self.weights: Tensor | None = None
+        self.weights: dict[int, Tensor] | None = None
         self.latest: tuple[Tensor, Tensor] | None = None
         self.repeats = False
         self.collected: list[tuple[Tensor, Tensor]] | None = None
@@ -99,7 +100,8 @@ class BatchNorm(nn.Module):
         """Of [..., rows, positions, H] over all but H."""
         if self.weights is None:
             return values.flatten(0, -2).mean(0)
-        weights = self.weights / self.weights.sum()
+        of_rows = self.weights[values.shape[-3]]
+        weights = of_rows / of_rows.sum()
         return (weights @ values.flatten(-2)).reshape(-1, values.shape[-1]).mean(0)
 
     def settle(self) -> None:
@@ -128,14 +130,15 @@ def share_statistics(model: nn.Module, mean_over_workers: Callable[[Tensor], Ten
 
 
 @contextmanager
-def weighted_rows(model: nn.Module, weights: Tensor) -> Iterator[None]:
-    """Inside, every layer takes its statistics of rows by ``weights`` [rows], whose sum is the same on every worker.
+def weighted_rows(model: nn.Module, *weights: Tensor) -> Iterator[None]:
+    """Inside, every layer takes its statistics of rows by weights [rows], whose sum is the same on every worker.
 
-    A row of weight 0 is normalised by the others.
+    A row of weight 0 is normalised by the others. Where some layers see examples and some see pairs of them, there are
+    weights of both, and each layer uses those of which there are as many as it sees rows.
     """
     layers = _sharing(model)
     for layer in layers:
-        layer.weights = weights
+        layer.weights = {len(of_rows): of_rows for of_rows in weights}
     try:
         yield
     finally:

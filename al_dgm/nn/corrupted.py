@@ -4,8 +4,8 @@ Noise is added to what the network is given and to every unit, outputs too, afte
 has variance 1, so no weight can raise it above the noise; and the outputs of a set of examples cannot all shrink to the
 same, which is the trivial way to be consistent.
 
-A pass normalises by its own rows. In training labelled and unlabelled examples pass one set at a time: normalised
-together, a network can tell the labelled examples that it has learnt by heart from all others.
+A pass normalises by its own rows, in training labelled and unlabelled examples each by their own set (`apart`):
+normalised together, a network can tell the labelled examples that it has learnt by heart from all others.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from al_dgm.nn.batch_norm import BatchNorm
@@ -42,9 +43,14 @@ class _Disturbed(nn.Module):
 
 
 class CorruptedNorm(BatchNorm, _Disturbed):
-    """γ ((h − μ) / √(σ² + ε) + noise) + β; the population's statistics are those of clean passes."""
+    """γ ((h − μ) / √(σ² + ε) + noise) + β; the population's statistics are those of clean passes.
+
+    Attributes:
+        sets: how many rows each set has that is normalised by itself; none for all rows as one. See `apart`.
+    """
 
     by_its_rows = True
+    sets: Sequence[int] = ()
 
     def __init__(self, features: int, sd: float) -> None:
         super().__init__(features)
@@ -54,6 +60,11 @@ class CorruptedNorm(BatchNorm, _Disturbed):
         """Normalised and disturbed h, [..., H]."""
         normal = self.normal(h)
         return self.scaled(self.disturbed(normal.flatten(-2), self.sd, noise).view_as(normal))
+
+    def normal(self, h: Tensor) -> Tensor:
+        """As `BatchNorm.normal`, set by set."""
+        sets = [rows for rows in h.split(list(self.sets), dim=-2) if rows.shape[-2]] if self.sets else [h]
+        return torch.cat([super(CorruptedNorm, self).normal(rows) for rows in sets], dim=-3)
 
     def _collect(self, found: tuple[Tensor, Tensor]) -> None:
         if self.clean:
@@ -88,6 +99,19 @@ class CorruptedMLP(MLP, _Disturbed):
 def corrupted(model: nn.Module) -> bool:
     """Whether the model has networks of this kind."""
     return any(isinstance(module, CorruptedMLP) for module in model.modules())
+
+
+@contextmanager
+def apart(model: nn.Module, sets: Sequence[int]) -> Iterator[None]:
+    """Inside, networks of this kind normalise so many rows each by themselves; all passes have that many rows."""
+    layers = [module for module in model.modules() if isinstance(module, CorruptedNorm)]
+    for layer in layers:
+        layer.sets = sets
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.sets = ()
 
 
 @contextmanager

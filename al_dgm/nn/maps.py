@@ -77,7 +77,7 @@ class Grid:
 
 def as_maps(images: Tensor, like: Tensor) -> Tensor:
     """[N, channels, height, width] -> [..., height · width · channels] with the leading dimensions of ``like``."""
-    return images.permute(0, 2, 3, 1).reshape(*like.shape[:-1], -1)
+    return images.permute(0, 2, 3, 1).reshape(*like.shape[:-1], images.shape[1:].numel())  # -1 fails where N is 0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from small_models import (
     CONVOLUTIONAL,
     B,
     D,
+    NoNoise,
     S,
     data,
     every_generative,
@@ -18,6 +19,7 @@ from small_models import (
     noise,
     represented,
     spec,
+    stirred,
 )
 
 from al_dgm.errors import ConfigError
@@ -89,12 +91,13 @@ def model_data(name, kind):
 @every_generative
 @every_kind
 def test_what_is_generated_and_reconstructed_describes_x(name, kind):
-    """As many parameters as p(x | ·) has, whose means x could be; the same noise gives the same."""
+    """As many parameters as p(x | ·) has, whose means x could be; the same noise gives the same, a mean none at all."""
     model, x = spec(name, kind).build(0), data(kind)
     observation = model.space.observation
     with mean_weights(model), torch.no_grad():
         generated, again, other = (model.generate(noise(seed), S) for seed in (0, 0, 1))
         reconstructed = model.reconstruct(x, noise())
+        torch.testing.assert_close(model.reconstruct(x, NoNoise()), reconstructed)
     assert generated.shape == (S, observation.outputs(D))
     assert reconstructed.shape == (B, observation.outputs(D))
     assert torch.equal(generated, again)
@@ -102,6 +105,21 @@ def test_what_is_generated_and_reconstructed_describes_x(name, kind):
     for means in (observation.mean(generated), observation.mean(reconstructed)):
         assert means.isfinite().all()
         assert kind == "gaussian" or (0 <= means.min() <= means.max() <= 1)
+
+
+@every_generative
+@pytest.mark.parametrize("sizes", [(B, B), (0, B), (B, 0)], ids=["both sets", "no labels", "all labelled"])
+def test_options_that_change_the_networks_work_together(name, sizes):
+    """All that a model has of them at once, whatever there is to train on."""
+    options = {"batch_norm": True, "corruption": [0.5, 0.3], "enumeration": 2, "importance_samples": 2}
+    model, x, (labelled, unlabelled) = spec(name, **options).build(0), data(), sizes
+    terms = model.terms(minibatch(x[:labelled], torch.arange(labelled) % 3, x[:unlabelled]), Settings())
+    rows = {"classification": labelled, "labelled_bound": labelled}
+    for term, values in terms.items():
+        assert len(values) == rows.get(term, unlabelled)
+        assert values.isfinite().all()
+    torch.stack([values.sum() for values in terms.values()]).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 @every_generative
@@ -128,6 +146,19 @@ def test_the_classifier_leaves_the_features_alone(name):
     terms["classification"].sum().backward()
     touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     assert touched == {"classifier"}
+
+
+@every_unsupervised
+def test_layers_are_normalised_by_unlabelled_examples_and_by_labelled_ones_where_there_are_no_others(name):
+    """A labelled example comes in many more minibatches than another, and would be most of what is normal."""
+    model, x, y = stirred(spec(name, bayesian="none", batch_norm=True).build(0)), data(), torch.zeros(B).long()
+    found, others = (
+        model.terms(minibatch(labelled, y, x), Settings())["unlabelled_bound"] for labelled in (x, x.flip(0) ** 2)
+    )
+    torch.testing.assert_close(found, others)
+    alone = model.terms(minibatch(x, y, x[:0]), Settings())["labelled_bound"]
+    other = model.terms(minibatch(torch.cat([x[:1], x[1:] ** 2]), y, x[:0]), Settings())["labelled_bound"]
+    assert not torch.isclose(alone[0], other[0], rtol=1e-4)
 
 
 @every_unsupervised

@@ -232,6 +232,9 @@ def test_what_weight_samples_have_in_common_may_be_computed_once(name, predictio
     model, x = spec(name, bayesian=named, prediction=prediction, ensemble=members).build(0).eval(), data(rows=9)
     if isinstance(first := members_of(model)[0], DeepGenerativeModel):
         assert first.groundwork_has_point_weights == (bayesian != "all")
+        fewer = spec(name, bayesian=named, prediction=prediction, enumeration=2).build(0)
+        classifier_is_drawn = registered(name) != "bdgm"  # there it is the predictor, which has no say in the sum
+        assert not (fewer.groundwork_has_point_weights and classifier_is_drawn)
     predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 4}), seed=2, batch=4)
     anew = Moments.zeros(len(x), C)
     for function in predictor.weight_samples(model):

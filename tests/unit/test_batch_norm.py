@@ -42,6 +42,18 @@ def test_a_row_counts_by_its_weight(layer, shape):
     assert not torch.allclose(layer(h, noise()), expected)
 
 
+def test_a_layer_uses_the_weights_of_as_many_rows_as_it_sees(layer):
+    """Of examples, and of pairs of them."""
+    examples, pairs = random(ROWS, H), random(2 * ROWS, H, seed=3)
+    with weighted_rows(layer, WEIGHTS):
+        first = layer(examples, noise())
+    with weighted_rows(layer, torch.arange(2.0 * ROWS).double()):
+        second = layer(pairs, noise())
+    with weighted_rows(layer, WEIGHTS, torch.arange(2.0 * ROWS).double()):
+        torch.testing.assert_close(layer(examples, noise()), first)
+        torch.testing.assert_close(layer(pairs, noise()), second)
+
+
 def test_a_later_pass_is_normalised_by_constants(layer):
     """By μ, σ² of the weighted pass, which get no gradient from it and do not change with it."""
     h, other = random(ROWS, H).requires_grad_(), random(2, H, seed=3)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from al_dgm.errors import ConfigError
 from al_dgm.models.classifiers import classifier
 from al_dgm.nn.batch_norm import EPSILON, population_statistics, same_statistics, weighted_rows
-from al_dgm.nn.corrupted import CorruptedMLP, CorruptedNorm, Corruption, clean, corrupted
+from al_dgm.nn.corrupted import CorruptedMLP, CorruptedNorm, Corruption, apart, clean, corrupted
 from al_dgm.nn.noise import BatchNoise, NoNoise, generator
 
 ROWS, D, A, H, C = 40, 5, 2, 7, 3
@@ -75,6 +75,18 @@ def test_a_pass_is_normalised_by_its_own_rows_whatever_others_share(layer):
         layer(5 * other, NoNoise())
     with same_statistics(layer):
         torch.testing.assert_close(layer(h, NoNoise()), alone)
+
+
+@pytest.mark.parametrize("sets", [(30, 10), (0, ROWS), (ROWS, 0)])
+def test_sets_that_are_apart_are_normalised_each_by_itself(layer, sets):
+    """The noise is that of one pass over all of them; a set may be empty."""
+    h = random(2, ROWS, H)
+    first, second = (layer(part, NoNoise()) if part.numel() else part for part in h.split(sets, dim=-2))
+    with apart(layer, sets):
+        torch.testing.assert_close(layer(h, NoNoise()), torch.cat([first, second], dim=-2))
+        disturbed = layer(h, noise()) - layer(h, NoNoise())
+    torch.testing.assert_close(disturbed, 0.3 * noise().normal(h.shape) * layer.scale)
+    assert not layer.sets
 
 
 def test_the_network_is_disturbed_at_its_first_input_its_units_and_its_outputs(network):

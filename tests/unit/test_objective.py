@@ -88,9 +88,18 @@ def test_mean_weights_the_two_sets_alike():
 
 
 def test_the_factors_are_those_of_the_docstring():
-    assert Weighting.of("sum", 20, 80, 0.5) == Weighting(0.2, 0.8, 0.5, 100)
-    assert Weighting.of("mean", 20, 80, 0.5) == Weighting(1.0, 1.0, 2.5, 100)
-    assert Weighting.of("sum", 5, 0, 1.0) == Weighting(1.0, 0.0, 1.0, 5)
+    assert Weighting.of("sum", 20, 80, 0.5) == Weighting(0.2, 0.8, 0.5)
+    assert Weighting.of("mean", 20, 80, 0.5) == Weighting(1.0, 1.0, 2.5)
+    assert Weighting.of("sum", 5, 0, 1.0) == Weighting(1.0, 0.0, 1.0)
+
+
+def test_weights_that_labels_alone_train_explain_labelled_examples_alone():
+    """Their KL is divided by N_l, where that of the others is by N; 0 labels divide by nothing."""
+    model = Known()
+    first, second = (value.item() for value in kl_of_weights(model).values())
+    model.supervised = ("second",)
+    assert value(model, minibatch())[1]["kl_weights"] == pytest.approx(first / 100 + second / 20)
+    assert value(model, minibatch(0, 6), n=(0, 80))[1]["kl_weights"] == pytest.approx(first / 80 + second)
 
 
 @pytest.mark.parametrize("weighting", ["sum", "mean"])
