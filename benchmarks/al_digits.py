@@ -26,6 +26,7 @@ from common import (
     add_unit_options,
     censored_median,
     digest,
+    one_of,
     paired_interval,
     parser,
     report,
@@ -170,7 +171,14 @@ def main() -> None:
     """Do what is missing and report."""
     options = parser(__doc__)
     add_unit_options(options, seeds=10)
-    options.add_argument("--acquisitions", nargs="+", default=tuple(ACQUISITIONS), choices=ACQUISITIONS, metavar="NAME")
+    options.add_argument(
+        "--acquisitions",
+        nargs="+",
+        default=tuple(ACQUISITIONS),
+        choices=ACQUISITIONS,
+        metavar="NAME",
+        help=one_of(ACQUISITIONS),
+    )
     options.add_argument("--most", type=int, default=LABELS[-1], choices=LABELS, metavar="N", help="stop at N labels")
     options.add_argument("--params", default="params.yaml", help="the recipe (default: %(default)s)")
     given = options.parse_args()

@@ -31,7 +31,7 @@ from pydantic import BaseModel
 from scipy import stats
 
 from al_dgm.config import Choice, Params, parse_params
-from al_dgm.errors import AlDgmError, DataError
+from al_dgm.errors import DataError, NonFiniteScoreError, TrainingError
 from al_dgm.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +54,11 @@ def add_unit_options(made: argparse.ArgumentParser, seeds: int) -> None:
     made.add_argument("--seeds", type=int, default=seeds, help="paired seeds 0, 1, … (default: %(default)s)")
     made.add_argument("--jobs", type=int, default=1, help="units at a time, one process each (default: %(default)s)")
     made.add_argument("--budget-seconds", type=float, default=math.inf, help="start no unit after this many seconds")
+
+
+def one_of(names: Iterable[str]) -> str:
+    """The help of an option that takes some of ``names``."""
+    return f"among {', '.join(names)} (default: all)"
 
 
 def progress(message: str) -> None:
@@ -204,6 +209,10 @@ class RawFile:
             file.write(json.dumps(record, allow_nan=False) + "\n")
         self.results[unit.key], self.commits[unit.key] = result, measured
 
+    def units(self, current: Callable[[Setting], bool]) -> list[Unit]:
+        """Those that are done, of whatever run, whose setting is ``current``."""
+        return [unit for key in self.results if current((unit := Unit(json.loads(key))).setting)]
+
     def measured(self, units: Sequence[Unit]) -> dict[str, int]:
         """Commit -> how many of ``units`` were measured at it: the report may come from a later one."""
         return dict(Counter(self.commits[unit.key] for unit in units if unit.key in self.commits))
@@ -262,7 +271,8 @@ def run_units(
 ) -> None:
     """Do the units that ``raw`` lacks, in order, ``jobs`` at a time, each after the one it continues.
 
-    A unit that fails with an error of ours is kept as ``{"failure": message}``, and what would continue it is left out.
+    A fit that fails is kept as ``{"failure": message}``, and what would continue it is left out. Any other error, such
+    as data that are not there, ends the run, and nothing is kept of that unit.
     """
     began, measured = time.monotonic(), commit()
     pending = [unit for unit in units if unit.key not in raw.results]
@@ -314,6 +324,6 @@ def _timed(work: Work, setting: Setting, earlier: Sequence[Result]) -> tuple[Res
     began = time.monotonic()
     try:
         result = work(setting, earlier)
-    except AlDgmError as error:
+    except (TrainingError, NonFiniteScoreError) as error:
         result = {"failure": str(error)}
     return result, time.monotonic() - began

@@ -87,7 +87,14 @@ def main() -> None:
     options = parser(__doc__)
     add_unit_options(options, seeds=3)
     options.add_argument("--steps", type=int, default=8000, help="of a fit (default: %(default)s)")
-    options.add_argument("--enumerations", nargs="+", type=int, default=[M], metavar="m")
+    options.add_argument(
+        "--enumerations",
+        nargs="+",
+        type=int,
+        default=[M],
+        metavar="m",
+        help="whose accuracy is measured beside exact (default: %(default)s)",
+    )
     options.add_argument("--rounds", type=int, default=5, help="turns of each step timed (default: %(default)s)")
     options.add_argument("--seconds", type=float, default=3.0, help="of a turn (default: %(default)s)")
     given = options.parse_args()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RawFile, Result, Setting, Unit, add_unit_options, digest, parser, report, run_units
+from common import RawFile, Result, Setting, Unit, add_unit_options, digest, one_of, parser, report, run_units
 from mnist_data import CHECKPOINTS, FROM, fitted, load_mnist, load_recipes, recipe
 
 from al_dgm.config import Params, load_params
@@ -64,7 +64,7 @@ def make_units(params: Params, given: Any) -> list[Unit]:
         own, origin = recipe(params, recipes, model, seed), recipes[model].get(FROM)
         setting = {"model": model, "labels": LABELS.get(model, 0), "seed": seed, "iw_samples": given.samples}
         setting |= {"images": given.images, "development": given.development}
-        setting |= {"params": digest(own.model, own.training)}
+        setting |= {"params": recipe_digest(own)}
         if not origin:
             return Unit(setting)
         after = unit(origin, seed)
@@ -74,12 +74,26 @@ def make_units(params: Params, given: Any) -> list[Unit]:
     return list({unit.key: unit for last in wanted for unit in [*last.chain(), last]}.values())
 
 
+def recipe_digest(own: Params) -> str:
+    """What tells fits by this recipe from those by an earlier one."""
+    return digest(own.model, own.training)
+
+
+def finished(params: Params, raw: RawFile, *, development: bool) -> list[Unit]:
+    """Every fit by the present recipes, whoever made it."""
+    recipes = load_recipes("density")
+    digests = {model: recipe_digest(recipe(params, recipes, model, 0)) for model in recipes}
+
+    def current(setting: Setting) -> bool:
+        return setting["params"] == digests.get(setting["model"]) and setting["development"] == development
+
+    return sorted(raw.units(current), key=lambda unit: [unit.setting[name] for name in ("model", "seed", "images")])
+
+
 def rows(params: Params, units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
     """One row for each fit."""
     found, recipes = [], load_recipes("density")
     for unit in units:
-        if unit.key not in raw.results:
-            continue
         setting, result = unit.setting, raw.results[unit.key]
         training = recipe(params, recipes, setting["model"], 0).training
         row = {"model": setting["model"], "labels": setting["labels"], "seed": setting["seed"]}
@@ -101,7 +115,7 @@ def main() -> None:
     options = parser(__doc__)
     add_unit_options(options, seeds=1)
     methods = sorted(load_recipes("density"))
-    options.add_argument("--models", nargs="+", default=methods, choices=methods, metavar="MODEL")
+    options.add_argument("--models", nargs="+", default=methods, choices=methods, metavar="MODEL", help=one_of(methods))
     options.add_argument("--samples", type=int, default=5000, help="K (default: %(default)s)")
     options.add_argument("--images", type=int, default=10_000, help="that get K samples (default: %(default)s)")
     options.add_argument("--development", action="store_true", help="measure on 10000 training images")
@@ -112,7 +126,9 @@ def main() -> None:
     units = make_units(params, given)
     raw = RawFile(given.results / "raw" / "mnist_density.jsonl")
     run_units(units, partial(work, params), raw, given.jobs, given.budget_seconds)
-    report("mnist_density", rows(params, units, raw), given.results, measured=raw.measured(units))
+    done = finished(params, raw, development=given.development)
+    name = "mnist_density_development" if given.development else "mnist_density"
+    report(name, rows(params, done, raw), given.results, measured=raw.measured(done))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ error_percent, sd, splits, epochs, device}: mean and standard deviation over the
 images seen.
 
 Fits take minutes to hours, and are kept one by one (results/raw/mnist_ssl.jsonl, with the commit each was measured at);
-a fit that is killed goes on from its last checkpoint. So several machines can share the work by ``--first-split``.
+a fit that is killed goes on from its last checkpoint. So several machines can share the work by ``--first-split``, and
+the result has the rows of all fits by the present recipes, not only of those that were asked for.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from common import (
     add_unit_options,
     digest,
     mean_and_sd,
+    one_of,
     parser,
     report,
     results_by,
@@ -49,12 +51,27 @@ def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
 def make_units(params: Params, given: Any) -> list[Unit]:
     """All fits, split by split, so that a run that stops early has about equally many of each."""
     splits = range(given.first_split, given.first_split + given.seeds)
-    recipes, units = load_recipes("labels"), []
+    units = []
     for split, labels, model in itertools.product(splits, given.labels, given.models):
-        own = recipe(params, recipes, model, split)
         setting = {"model": model, "labels": labels, "split": split, "development": given.development}
-        units.append(Unit(setting | {"params": digest(own.model, own.training, own.prediction)}))
+        units.append(Unit(setting | {"params": recipe_digest(params, model)}))
     return units
+
+
+def recipe_digest(params: Params, model: str) -> str:
+    """What tells fits by this recipe from those by an earlier one."""
+    own = recipe(params, load_recipes("labels"), model, seed=0)
+    return digest(own.model, own.training, own.prediction)
+
+
+def finished(params: Params, raw: RawFile, *, development: bool) -> list[Unit]:
+    """Every fit by the present recipes, whoever made it."""
+    digests = {model: recipe_digest(params, model) for model in load_recipes("labels")}
+
+    def current(setting: Setting) -> bool:
+        return setting["params"] == digests.get(setting["model"]) and setting["development"] == development
+
+    return sorted(raw.units(current), key=lambda unit: [unit.setting[name] for name in ("model", "labels", "split")])
 
 
 def rows(params: Params, units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
@@ -78,9 +95,13 @@ def main() -> None:
     options = parser(__doc__)
     add_unit_options(options, seeds=5)
     methods = sorted(load_recipes("labels"))
-    options.add_argument("--labels", type=int, nargs="+", default=LABELS, metavar="N")
-    options.add_argument("--models", nargs="+", default=methods, choices=methods, metavar="MODEL")
-    options.add_argument("--first-split", type=int, default=0, help="(default: %(default)s)")
+    options.add_argument(
+        "--labels", type=int, nargs="+", default=LABELS, metavar="N", help="known labels (default: %(default)s)"
+    )
+    options.add_argument("--models", nargs="+", default=methods, choices=methods, metavar="MODEL", help=one_of(methods))
+    options.add_argument(
+        "--first-split", type=int, default=0, help="number of the first of them (default: %(default)s)"
+    )
     options.add_argument("--development", action="store_true", help="measure on 10000 training images")
     options.add_argument("--params", type=Path, default=Path("params.yaml"), help="(default: %(default)s)")
     given = options.parse_args()
@@ -89,7 +110,8 @@ def main() -> None:
     units = make_units(params, given)
     raw = RawFile(given.results / "raw" / f"{name}.jsonl")
     run_units(units, partial(work, params), raw, given.jobs, given.budget_seconds)
-    report(name, rows(params, units, raw), given.results, measured=raw.measured(units))
+    done = finished(params, raw, development=given.development)
+    report(name, rows(params, done, raw), given.results, measured=raw.measured(done))
 
 
 if __name__ == "__main__":

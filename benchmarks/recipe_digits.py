@@ -28,6 +28,7 @@ from common import (
     add_unit_options,
     compared_rows,
     digest,
+    one_of,
     parser,
     report,
     run_units,
@@ -133,8 +134,10 @@ def main() -> None:
     add_unit_options(options, seeds=8)
     every = (LABEL_SPREADING, *VARIANTS)
     options.add_argument("--data", type=Path, required=True, help="UCI's optdigits.tra")
-    options.add_argument("--labels", type=int, nargs="+", default=LABELS, metavar="N")
-    options.add_argument("--variants", nargs="+", default=every, choices=every, metavar="NAME")
+    options.add_argument(
+        "--labels", type=int, nargs="+", default=LABELS, metavar="N", help="known labels (default: %(default)s)"
+    )
+    options.add_argument("--variants", nargs="+", default=every, choices=every, metavar="NAME", help=one_of(every))
     options.add_argument("--params", default="params.yaml", help="the recipe (default: %(default)s)")
     given = options.parse_args()
     params = load_params(given.params)

@@ -26,6 +26,7 @@ from common import (
     add_unit_options,
     compared_rows,
     digest,
+    one_of,
     parser,
     report,
     run_units,
@@ -106,8 +107,12 @@ def main() -> None:
     """Do what is missing and report."""
     options = parser(__doc__)
     add_unit_options(options, seeds=10)
-    options.add_argument("--labels", type=int, nargs="+", default=LABELS, choices=LABELS, metavar="N")
-    options.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, metavar="METHOD")
+    options.add_argument(
+        "--labels", type=int, nargs="+", default=LABELS, choices=LABELS, metavar="N", help="(default: %(default)s)"
+    )
+    options.add_argument(
+        "--methods", nargs="+", default=METHODS, choices=METHODS, metavar="METHOD", help=one_of(METHODS)
+    )
     options.add_argument("--params", default="params.yaml", help="the recipe (default: %(default)s)")
     given = options.parse_args()
     params = load_params(given.params)

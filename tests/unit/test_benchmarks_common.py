@@ -151,6 +151,26 @@ def test_a_failed_unit_is_kept_and_ends_its_chain_only(common, tmp_path):
     assert raw.results[healthy[1].key] == {"value": 3}
 
 
+def test_what_is_no_failure_of_a_fit_ends_the_run_and_is_not_kept(common, tmp_path):
+    """Data that are not there today may be tomorrow."""
+    raw = common.RawFile(tmp_path / "raw.jsonl")
+    with pytest.raises(DataError, match="no data"):
+        common.run_units(chain(common, 2), missing_data, raw, 1, math.inf, ThreadPoolExecutor)
+    assert not raw.results
+
+
+def missing_data(setting, earlier):
+    """A unit that cannot begin."""
+    raise DataError("no data")
+
+
+def test_units_of_other_runs_are_found_by_their_setting(common, tmp_path):
+    log, path = tmp_path / "log", tmp_path / "raw.jsonl"
+    common.run_units(chain(common, 3), partial(work, log=log), common.RawFile(path), 1, math.inf, ThreadPoolExecutor)
+    found = common.RawFile(path).units(lambda setting: setting["n"] > 1)
+    assert [unit.setting for unit in found] == [{"n": 2}, {"n": 3}]
+
+
 def slow_work(setting, earlier):
     """A unit that takes a while, and says when."""
     began = time.time()
