@@ -71,7 +71,10 @@ class Choice(BaseModel):
     def _blocks_are_mappings(self) -> Choice:
         for key, block in self.blocks.items():
             if block is not None and not isinstance(block, Mapping):
-                raise ValueError(f"'{key}' should be a block of options (key: value), got {block!r}")
+                raise ValueError(
+                    f"'{key}' should be a block of options (key: value), got {block!r}; options of '{self.name}' stand "
+                    f"in its own block: {self.name}.{key}"
+                )
         return self
 
 

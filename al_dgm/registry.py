@@ -92,15 +92,24 @@ def build(
 
 
 def describe(error: ValidationError, path: str = "") -> str:
-    """The first failure of a pydantic check as one line: path, what was expected, what came."""
+    """The first failure of a pydantic check as one line: path, what was expected, what came.
+
+    Of options, which are under a ``path``, a failure of every type that one may have counts as a single one.
+    """
     first = error.errors()[0]
-    where = ".".join([path, *map(str, first["loc"])] if path else [*map(str, first["loc"])])
-    message = first["msg"].removeprefix("Value error, ")
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    ways = [one for one in error.errors() if path and one["loc"][0] == first["loc"][0]]
+    alike, loc = ([first], first["loc"]) if len(ways) < 2 else (ways, first["loc"][:1])
+    where = ".".join([path, *map(str, loc)] if path else [*map(str, loc)])
+    message = ", or ".join(dict.fromkeys(_lowered(one["msg"].removeprefix("Value error, ")) for one in alike))
+    more = f" (and {error.error_count() - len(alike)} more)" if error.error_count() > len(alike) else ""
     # Our own rules, which are about several keys, say themselves what they found.
     told = first["type"] in {"value_error", "missing", "extra_forbidden"}
     got = "" if told else f", got {_shortened(first['input'])}"
-    return f"{where}: {message[:1].lower()}{message[1:]}{got}{more}".removeprefix(": ")
+    return f"{where}: {message}{got}{more}".removeprefix(": ")
+
+
+def _lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]
 
 
 def _shortened(value: object) -> str:

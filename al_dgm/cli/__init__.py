@@ -77,7 +77,9 @@ Saved = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a saved mo
 
 @app.command()
 def train(
-    labels: Annotated[str, typer.Option(help="Known labels: a number of each class alike, all, none, or a ledger.")],
+    labels: Annotated[
+        str, typer.Option(help="Known labels: a number in all, of each class alike; all, none, or a ledger.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the model and its metrics.")],
     start: Annotated[Path | None, typer.Option("--from", metavar="DIR", help="Start from these weights.")] = None,
     changes: Changes = [],  # noqa: B006 - never mutated
@@ -114,14 +116,14 @@ def evaluate(
 @app.command()
 def draw(
     folder: Saved,
-    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("figures"),
+    out: Annotated[Path | None, typer.Option(help="Folder for the PNG files, if not figures/DIR.")] = None,
     only: Annotated[list[str], typer.Option(metavar="NAME", help="One of them; any number of times.")] = [],  # noqa: B006
 ) -> None:
     """Draw what a saved model has learnt.
 
     generation, analogies, reconstruction, latents, activity: as far as they make sense for the model and the data.
 
-    Example: al-dgm draw models/m2 --out figures
+    Example: al-dgm draw models/m2
     """
     from al_dgm.cli.alone import draw_and_describe
 
@@ -193,6 +195,7 @@ def main() -> None:
         try:
             code = app(prog_name="al-dgm", standalone_mode=False)
         except typer.TyperException as error:  # the command line cannot be read
-            print(f"al-dgm: error: {error.format_message().rstrip('.')}; see al-dgm --help", file=sys.stderr)
+            command = getattr(getattr(error, "ctx", None), "command_path", "al-dgm")
+            print(f"al-dgm: error: {error.format_message().rstrip('.')}; see {command} --help", file=sys.stderr)
             code = EXIT_USAGE
     sys.exit(code)

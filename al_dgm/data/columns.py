@@ -38,7 +38,7 @@ def read_columns(path: Path, texts: Sequence[str]) -> pa.Table:
         DataError: the file is missing, of another format, damaged, empty, or has a column twice.
     """
     if not path.exists():
-        raise DataError(f"{path}: file not found")
+        raise DataError(f"{path}: file not found; data.table in params.yaml names it")
     suffix = path.with_suffix("").suffix if path.suffix in {".gz", ".zst", ".bz2"} else path.suffix
     if path.is_dir() or suffix in {".parquet", ".pq"}:
         table = read_table(path)

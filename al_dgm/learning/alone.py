@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from al_dgm.learning.training import Train, Training, train_and_measure, write_j
 from al_dgm.models import GenerativeModel, Model
 from al_dgm.models.ensemble import members_of
 from al_dgm.seeding import integer_seed
+
+ABOUT = "params.json"
 
 
 def train_alone(
@@ -67,7 +70,9 @@ def train_alone(
         label=f"{spec.name}: {len(known)} labels",
     )
     # Before the training, so that a folder that cannot be written is found out now.
-    write_json(out / "params.json", {"known_labels": labels, "from": version, **_in_use(params)})
+    saw_labels = not known.empty or (start is not None and _saw_labels(start))
+    about = {"known_labels": labels, "from": version, "saw_labels": saw_labels}
+    write_json(out / ABOUT, {**about, **_in_use(params)})
     measures = predictor(params, 1, "measuring on the holdout")
     training = Training(job, "alone", measures, model=out, rest=out, about={}, began=began)
     return train_and_measure(training, params.compute, layout, info, train)
@@ -77,29 +82,34 @@ def known_labels(wanted: str, layout: Layout, info: DatasetInfo, seed: int) -> p
     """Example id -> class name.
 
     Args:
-        wanted: a number: as many, the same number of each class, from the hidden truth, as the loop's balanced seed
-            set; ``none``: 0; ``all`` that the truth has; otherwise the file of a ledger.
+        wanted: a number: as many in all, spread over the classes evenly, from the hidden truth, as the loop's balanced
+            seed set; ``none``: 0; ``all`` that the truth has; otherwise the file of a ledger.
         layout: where the data lie.
         info: of the prepared data.
         seed: of the choice.
 
     Raises:
-        ConfigError: ``wanted`` is none of these.
+        ConfigError: ``wanted`` is none of these, or leaves classes without a label.
         DataError: a class has too few examples, or the data or the ledger are missing.
     """
     if wanted == "all":
         return pd.Series(load_truth(layout.prepared), dtype=object)
     if wanted == "none" or wanted.isdecimal():
         count, truth = int(wanted.replace("none", "0")), load_truth(layout.prepared)
+        if 0 < count < len(info.classes):
+            raise ConfigError(f"--labels: expected none, or one of each of {len(info.classes)} classes, got {count}")
         ids = choose_seed_set("balanced", count, load_ids(layout.prepared), info.classes, lambda: truth, seed)
         return pd.Series({name: truth[name] for name in ids}, dtype=object)
     if not Path(wanted).exists():
-        raise ConfigError(f"--labels: expected a number, all, none, or the file of a ledger, got '{wanted}'")
+        what = f"'{wanted}'" if Path(wanted).parent == Path() else f"'{wanted}', where there is no file"
+        raise ConfigError(f"--labels: expected a number, all, none, or the file of a ledger, got {what}")
     return consensus(read_ledger(Path(wanted)))
 
 
 def evaluate_alone(params: Params, layout: Layout, folder: Path, samples: int) -> dict[str, Any]:
     """How good the saved model in ``folder`` is on the holdout: scores of its predictions, bounds on log p(x).
+
+    There are no scores of a model that `train_alone` trained without labels.
 
     Args:
         params: of which ``seed``, ``prediction`` and ``compute`` are read.
@@ -116,8 +126,10 @@ def evaluate_alone(params: Params, layout: Layout, folder: Path, samples: int) -
     model, spec, version = load_alone(folder, info)
     model.to(set_up_torch(params.compute))
     x = torch.from_numpy(holdout.x)
-    predicted = log_predictive(model, x, info, predictor(params, 1, "predicting"))
-    measured = {"model": spec.name, "version": version, "examples": len(x), **scores(predicted, holdout)}
+    measured = {"model": spec.name, "version": version, "examples": len(x)}
+    if _saw_labels(folder):
+        predicted = log_predictive(model, x, info, predictor(params, 1, "predicting"))
+        measured |= scores(predicted, holdout)
     if isinstance(model, GenerativeModel):
         measured |= log_likelihood(model, x, params.seed, samples).summary()
     return measured
@@ -169,9 +181,23 @@ def _start(folder: Path, spec: ModelSpec, model: Model, info: DatasetInfo) -> tu
     try:
         model.load_state_dict(saved.state_dict())
     except RuntimeError as error:
-        other = str(error).splitlines()[1].strip().rstrip(".")
+        other = _difference(spec, about) or str(error).splitlines()[1].strip().rstrip(".")
         raise ConfigError(f"--from {folder}: expected a model with the sizes of model.{spec.name}: {other}") from None
     return saved.state_dict(), version
+
+
+def _difference(spec: ModelSpec, saved: ModelSpec) -> str | None:
+    """The first option that two models of one name do not share."""
+    for option, value in spec.options.items():
+        if option in saved.options and saved.options[option] != value:
+            return f"{option} {value}, got {saved.options[option]}"
+    return None
+
+
+def _saw_labels(folder: Path) -> bool:
+    """Whether the saved model was trained on labels, or on top of one that was; a round's always was."""
+    about = folder / ABOUT
+    return not about.exists() or bool(json.loads(about.read_text()).get("saw_labels", True))
 
 
 def _refuse_others(folder: Path, saved: ModelSpec, wanted: Mapping[str, Any]) -> None:

@@ -35,17 +35,18 @@ def check_components(params: Params, info: DatasetInfo) -> None:
     source = build_source(params.labels, truth=dict, classes=info.classes, seed=params.seed, root=Path())
     check_source(params.labels.name, source, info)
     _check_acquisition(params, model, info)
-    _check_consistency(params, model)
 
 
 def checked_model(params: Params, info: DatasetInfo) -> Model:
     """The model that is named, as it starts; the blocks of those it may be switched to are checked as well.
 
     Raises:
-        ConfigError: a name or an option is unknown or wrong.
+        ConfigError: a name or an option is unknown or wrong, or the model cannot be trained as ``training`` says.
     """
     _check_blocks(params.model, MODELS, "model")
-    return model_spec(params.model, info).build(seed=0)
+    model = model_spec(params.model, info).build(seed=0)
+    _check_consistency(params, model)
+    return model
 
 
 def _check_consistency(params: Params, model: Model) -> None:

@@ -124,6 +124,7 @@ def draw_model(subject: Subject, folder: Path, wanted: Sequence[str] = ()) -> li
             with torch.no_grad(), mean_weights(subject.model):
                 figures.save(draw(subject), path)
         except NotDrawnError as reason:
+            path.unlink(missing_ok=True)  # of another model
             lines.append(f"{path} is not drawn: {reason}")
             if wanted:
                 raise NotDrawnError(lines[-1]) from None

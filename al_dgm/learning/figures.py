@@ -259,8 +259,9 @@ def training_curves(histories: Mapping[int, pd.DataFrame]) -> Figure:
         for axes, term in zip(grid, terms, strict=False):
             for k in rounds:
                 if term in histories[k]:
-                    colour = _round_colour(k, rounds)
-                    axes.plot(histories[k]["step"], histories[k][term], color=colour, linewidth=1.1)
+                    steps, values = histories[k]["step"], histories[k][term]
+                    marker = "." if len(steps) == 1 else "None"  # a line of one point would not be seen
+                    axes.plot(steps, values, marker=marker, color=_round_colour(k, rounds), linewidth=1.1)
             axes.set_title(str(term).replace("_", " ").replace("kl", "KL"))
         for axes in grid[len(terms) :]:
             axes.set_visible(False)

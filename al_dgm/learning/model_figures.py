@@ -156,7 +156,7 @@ def generated_bands(real: Mapping[str, Array], generated: Mapping[str, Array], f
             axes.set_visible(False)
         for axes in grid[::columns]:
             axes.set_ylabel("standardised")
-        title = "Median and central 80 % of generated examples in colour, of the holdout in grey"
+        title = "Median and central 80 % of examples:\ngenerated in colour, the holdout in grey"
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         return figure
 

@@ -294,7 +294,7 @@ CASES = [
     # data
     Case("not prepared", removes("data"), SEED_SET, "…/data/prepared: no prepared data here; `dvc repro prepare` …"),
     Case("not prepared, at training", removes("data"), TRAIN, "…/data/prepared: no prepared data here; `dvc repro …"),
-    Case("no file of the user's", OWN_DATA, PREPARE, "…/mine.csv: file not found"),
+    Case("no file of the user's", OWN_DATA, PREPARE, "…/mine.csv: file not found; data.table in params.yaml names it"),
     Case(
         "id twice in the user's file",
         all_of(OWN_DATA, writes("mine.csv", TABLE + "a,5.0,big\n")),
@@ -388,6 +388,18 @@ CASES = [
         "--set: expected one of the sections seed, model, training, prediction, compute, got 'data.name=digits'",
     ),
     Case(
+        "a change of a model that is not trained",
+        sets(),
+        (*ALONE, "--set", "model.vae.latents=[3]"),
+        "--set: expected options of the model that is trained, m2, got 'model.vae.latents=[3]'",
+    ),
+    Case(
+        "a change of where rounds start",
+        sets(),
+        (*ALONE, "--set", "training.start=warm"),
+        "--set: expected --from DIR for weights to start from, got 'training.start=warm'",
+    ),
+    Case(
         "a change of an unknown option",
         sets(),
         (*ALONE, "--set", "model.m2.latents=7"),
@@ -415,13 +427,13 @@ CASES = [
         "starting from another size",
         sets(),
         (*ALONE, "--from", "rounds/1/model", "--set", "model.m2.latent=3"),
-        "--from rounds/1/model: expected a model with the sizes of model.m2: size mismatch for encoder.…",
+        "--from rounds/1/model: expected a model with the sizes of model.m2: latent 3, got …",
     ),
     Case(
         "a picture that there is none of",
         sets(),
         ("al_dgm", "draw", "rounds/1/model", "--only", "analogies"),
-        "figures/analogies.png is not drawn: examples of shape [2] are no images",
+        "figures/rounds/1/model/analogies.png is not drawn: examples of shape [2] are no images",
     ),
     Case(
         "a model of other data",

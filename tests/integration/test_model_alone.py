@@ -30,14 +30,14 @@ def test_a_model_is_trained_measured_and_drawn(tmp_path):
     ]
     bound, error = numbers["importance_weighted"], numbers["importance_weighted_error"]
     assert lines[-1] == f"log p(x)  at least {bound:.2f} ± {error:.2f} nats, by 20 importance samples"
-    drawn = project.run("al_dgm", "draw", "alone/first", "--out", "alone/figures")
+    drawn = project.run("al_dgm", "draw", "alone/first")
     assert drawn.returncode == 0, drawn.stderr
     assert drawn.stdout.splitlines() == [
-        "alone/figures/generation.png",
-        "alone/figures/analogies.png is not drawn: examples of shape [2] are no images",
-        "alone/figures/reconstruction.png is not drawn: examples of shape [2] are no images",
-        "alone/figures/latents.png",
-        "alone/figures/activity.png",
+        "figures/alone/first/generation.png",
+        "figures/alone/first/analogies.png is not drawn: examples of shape [2] are no images",
+        "figures/alone/first/reconstruction.png is not drawn: examples of shape [2] are no images",
+        "figures/alone/first/latents.png",
+        "figures/alone/first/activity.png",
     ]
     after = project.digests()
     assert {path: after[path] for path in before} == before

@@ -144,8 +144,13 @@ def test_the_folder_is_tried_before_the_training(project, params, tmp_path):
         ("6", "nothing", [], "no model here; `dvc repro` or `al-dgm train` makes one"),
         ("6", "m2", ["model.name=vae"], "m2: expected a model with name vae, got m2"),
         ("6", "m2", ["model.ensemble=2"], "m2: expected a model with ensemble 2, got 1"),
-        ("6", "m2", ["model.m2.latent=3"], "m2: expected a model with the sizes of model.m2: size mismatch for "),
-        ("6", "m2", ["model.m2.bayesian=none"], "m2: expected a model with the sizes of model.m2: Missing key(s) in "),
+        ("6", "m2", ["model.m2.latent=3"], "m2: expected a model with the sizes of model.m2: latent 3, got "),
+        ("6", "m2", ["model.m2.bayesian=none"], "with the sizes of model.m2: bayesian none, got classifier"),
+        ("1", None, [], "--labels: expected none, or one of each of 2 classes, got 1"),
+        ("no/ledger.parquet", None, [], "the file of a ledger, got 'no/ledger.parquet', where there is no file"),
+        ("6", None, ["training.consistency_weight=4.0"], "training.consistency_weight: expected 0, got 4.0: the class"),
+        ("6", None, ["model.m2.latent=0"], "model.m2.latent: input should be greater than 0, got 0"),
+        ("6", None, ["model.m2.hidden=[8, -1]"], "model.m2.hidden.1: input should be greater than 0, got -1"),
         ("6", None, ["model.m2.latents=3"], "model.m2.latents: unknown option (did you mean 'latent'?)"),
     ],
 )
@@ -194,6 +199,15 @@ def test_measuring_again_gives_the_scores_of_the_training_and_bounds_besides(pro
     assert found["elbo"] == pytest.approx(trained["bound"], abs=0.2)
     assert found["elbo"] < found["importance_weighted"]
     assert (found["importance_samples"], found["examples"]) == (20, 20)
+
+
+def test_what_saw_no_label_has_bounds_and_no_scores(project, tmp_path):
+    params = load_params(project.folder / "params.yaml", ["model.name=vae", "training.steps=2"])
+    for name, labels, start in (("first", "none", None), ("tuned", "none", "first"), ("labelled", "6", "tuned")):
+        train_alone(params, project.layout, labels, tmp_path / name, start and tmp_path / start, Trainer())
+        found = evaluate_alone(params, project.layout, tmp_path / name, samples=20)
+        assert ("accuracy" in found) == (name == "labelled")
+        assert found["elbo"] < found["importance_weighted"]
 
 
 def test_an_ensemble_is_measured_as_a_mixture_and_drawn_by_its_first_member(project, tmp_path):

@@ -88,21 +88,23 @@ def test_alone_it_lists_the_commands(words, al_dgm):
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("words", "complaint", "command"),
     [
-        (["round"], "No such command 'round'. Did you mean 'rounds'?"),
-        (["rounds"], "Missing argument 'N'"),
-        (["rounds", "many"], "Invalid value for 'N'"),
-        (["status", "--nope"], "No such option: --nope"),
+        (["round"], "No such command 'round'. Did you mean 'rounds'?", "al-dgm"),
+        (["rounds"], "Missing argument 'N'", "al-dgm rounds"),
+        (["rounds", "many"], "Invalid value for 'N'", "al-dgm rounds"),
+        (["status", "--nope"], "No such option: --nope", "al-dgm status"),
+        (["train", "--out", "x"], "Missing option '--labels'", "al-dgm train"),
+        (["data", "fetch"], "Missing argument 'name'", "al-dgm data fetch"),
     ],
 )
-def test_a_wrong_command_line_is_one_line(words, complaint, al_dgm):
-    """Exit code 2 and what was wrong."""
+def test_a_wrong_command_line_is_one_line(words, complaint, command, al_dgm):
+    """Exit code 2, what was wrong, and whose help says more."""
     code, out, err = al_dgm(*words)
     assert (code, out) == (2, "")
     assert err.startswith(f"al-dgm: error: {complaint}")
     assert err.count("\n") == 1
-    assert err.endswith("see al-dgm --help\n")
+    assert err.endswith(f"; see {command} --help\n")
 
 
 def test_help_answers_at_once():

@@ -346,7 +346,7 @@ def test_bad_holdout_files(tmp_path, what):
 
 
 FILES = {
-    "none.csv": (None, "none.csv: file not found"),
+    "none.csv": (None, "none.csv: file not found; data.table in params.yaml names it"),
     "t.xlsx": (b"PK", "expected a file .parquet, .pq, .csv, .tsv or .npz, got '.xlsx'"),
     "t.parquet": (b"a,label\n1,x\n", "t.parquet: expected a Parquet file, got"),
     "t.npz": (b"a,label\n1,x\n", "t.npz: expected named arrays of numbers or texts in .npz, got"),

@@ -96,6 +96,12 @@ def test_training_curves_draw_a_panel_a_term():
     assert bar.get_ylabel() == "round"
 
 
+def test_a_curve_of_one_point_is_seen():
+    one = pd.DataFrame({"step": [50], "objective": [3.0]})
+    lines = [figures.training_curves({1: curve}).axes[0].lines[0] for curve in (one, pd.concat([one, one]))]
+    assert [line.get_marker() for line in lines] == [".", "None"]
+
+
 @pytest.mark.parametrize("count", [1, 10, 11, 47])
 def test_every_class_has_a_colour_of_its_own(count):
     """Also beyond ten, and none is the grey of skipped or unlabelled examples."""

@@ -19,7 +19,9 @@ class Net:
         hidden: list[int] = [4],  # noqa: B006
         mode: Literal["fast", "exact"] = "fast",
         names: str | list[str] = "none",
+        count: Literal["all"] | Annotated[int, Field(ge=2)] = "all",
     ):
+        self.count = count
         self.space, self.width, self.hidden, self.mode, self.names = space, width, hidden, mode, names
         if names == "broken":
             raise ConfigError("names: expected something else")
@@ -53,6 +55,8 @@ def test_options_reach_the_constructor_beside_what_the_program_gives():
         ({"hidden": [4, "x"]}, r"^model\.net\.hidden\.1: .*integer.*, got 'x'$"),
         ({"hidden": 4}, r"^model\.net\.hidden: input should be a valid list, got 4$"),
         ({"mode": "slow"}, r"^model\.net\.mode: input should be 'fast' or 'exact', got 'slow'$"),
+        ({"count": 1}, r"^model\.net\.count: input should be 'all', or input should be greater .* to 2, got 1$"),
+        ({"names": [2]}, r"^model\.net\.names: input should be a valid string, got \[2\]$"),
         ({"names": "broken"}, r"^model\.net\.names: expected something else$"),
     ],
 )
