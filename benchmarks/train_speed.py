@@ -245,9 +245,8 @@ def main() -> None:
     """Time every model and report."""
     options = parser(__doc__)
     options.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="(default: all)")
-    options.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(default: %(default)s)"
-    )
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    options.add_argument("--device", default=devices[-1], choices=devices, help="(default: %(default)s)")
     options.add_argument("--threads", type=int, default=None, help="of torch on a CPU (default: as many as cores)")
     options.add_argument("--rounds", type=int, default=5, help="turns of each implementation (default: %(default)s)")
     options.add_argument("--seconds", type=float, default=3.0, help="of a turn (default: %(default)s)")
