@@ -181,7 +181,7 @@ def test_bug_05_labelled_examples_are_not_unlabelled_ones_and_count_in_n():
     data = training_data(pool, labels, ("a", "b", "c"))
     assert dict(zip(data.x_labelled[:, 0].tolist(), data.y.tolist(), strict=True)) == {6: 0, 1: 2, 3: 1}
     assert data.x_unlabelled[:, 0].tolist() == [0, 2, 4, 5, 7]
-    assert Weighting.of("sum", len(data.x_labelled), len(data.x_unlabelled), 1.0).examples == 8
+    assert Weighting.of("sum", len(data.x_labelled), len(data.x_unlabelled), 1.0).labelled == 3 / 8
 
 
 @pytest.mark.parametrize("name", sorted(set(GENERATIVE) - {"cagem"}))  # whose term has a second part
