@@ -63,7 +63,9 @@ class CorruptedNorm(BatchNorm, _Disturbed):
 
     def normal(self, h: Tensor) -> Tensor:
         """As `BatchNorm.normal`, set by set."""
-        sets = [rows for rows in h.split(list(self.sets), dim=-2) if rows.shape[-2]] if self.sets else [h]
+        if not self.sets:
+            return super().normal(h)
+        sets = [rows for rows in h.split(list(self.sets), dim=-2) if rows.shape[-2]]
         return torch.cat([super(CorruptedNorm, self).normal(rows) for rows in sets], dim=-3)
 
     def _collect(self, found: tuple[Tensor, Tensor]) -> None:
