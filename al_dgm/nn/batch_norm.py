@@ -12,12 +12,13 @@ later pass be normalised by the minibatch of the one before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from al_dgm.nn.noise import Noise
+from al_dgm.nn.temporary import temporarily
 
 EPSILON = 1e-5  # a unit that is the same for the whole minibatch has variance 0
 
@@ -129,34 +130,25 @@ def share_statistics(model: nn.Module, mean_over_workers: Callable[[Tensor], Ten
         layer.mean_over_workers = mean_over_workers
 
 
-@contextmanager
-def weighted_rows(model: nn.Module, *weights: Tensor) -> Iterator[None]:
+def weighted_rows(model: nn.Module, *weights: Tensor) -> AbstractContextManager[None]:
     """Inside, every layer takes its statistics of rows by weights [rows], whose sum is the same on every worker.
 
     A row of weight 0 is normalised by the others. Where some layers see examples and some see pairs of them, there are
     weights of both, and each layer uses those of which there are as many as it sees rows.
     """
-    layers = _sharing(model)
-    for layer in layers:
-        layer.weights = {len(of_rows): of_rows for of_rows in weights}
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.weights = None
+    return temporarily(_sharing(model), weights={len(of_rows): of_rows for of_rows in weights})
 
 
 @contextmanager
 def same_statistics(model: nn.Module) -> Iterator[None]:
     """Inside, every layer normalises by the last minibatch that it saw in `weighted_rows`, as by constants."""
     layers = _sharing(model)
-    for layer in layers:
-        layer.repeats = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.repeats, layer.latest = False, None
+    with temporarily(layers, repeats=True):
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.latest = None
 
 
 @contextmanager

@@ -7,12 +7,13 @@ with weight_sample(model, generator):      # one function drawn from q(W), the s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from al_dgm.nn.linear import BayesianLinear
+from al_dgm.nn.temporary import temporarily
 
 
 def bayesian_layers(model: nn.Module) -> dict[str, BayesianLinear]:
@@ -31,7 +32,7 @@ def weight_sample(model: nn.Module, generator: torch.Generator) -> Iterator[None
     layers = bayesian_layers(model).values()
     for layer in layers:
         layer.draw(generator)
-    with _mode(model, "sampled"):
+    with temporarily(layers, mode="sampled"):
         try:
             yield
         finally:
@@ -39,21 +40,6 @@ def weight_sample(model: nn.Module, generator: torch.Generator) -> Iterator[None
                 layer.release()
 
 
-@contextmanager
-def mean_weights(model: nn.Module) -> Iterator[None]:
+def mean_weights(model: nn.Module) -> AbstractContextManager[None]:
     """Inside, every Bayesian layer uses its posterior mean."""
-    with _mode(model, "mean"):
-        yield
-
-
-@contextmanager
-def _mode(model: nn.Module, mode: str) -> Iterator[None]:
-    layers = bayesian_layers(model).values()
-    before = [layer.mode for layer in layers]
-    for layer in layers:
-        layer.mode = mode
-    try:
-        yield
-    finally:
-        for layer, old in zip(layers, before, strict=True):
-            layer.mode = old
+    return temporarily(bayesian_layers(model).values(), mode="mean")

@@ -10,8 +10,8 @@ normalised together, a network can tell the labelled examples that it has learnt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -23,6 +23,7 @@ from al_dgm.nn.mlp import MLP
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pairs import Input
 from al_dgm.nn.pictures import Pyramid
+from al_dgm.nn.temporary import temporarily
 
 
 class Corruption(NamedTuple):
@@ -103,27 +104,11 @@ def corrupted(model: nn.Module) -> bool:
     return any(isinstance(module, CorruptedMLP) for module in model.modules())
 
 
-@contextmanager
-def apart(model: nn.Module, sets: Sequence[int]) -> Iterator[None]:
+def apart(model: nn.Module, sets: Sequence[int]) -> AbstractContextManager[None]:
     """Inside, networks of this kind normalise so many rows each by themselves; all passes have that many rows."""
-    layers = [module for module in model.modules() if isinstance(module, CorruptedNorm)]
-    for layer in layers:
-        layer.sets = sets
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.sets = ()
+    return temporarily((module for module in model.modules() if isinstance(module, CorruptedNorm)), sets=sets)
 
 
-@contextmanager
-def clean(model: nn.Module) -> Iterator[None]:
+def clean(model: nn.Module) -> AbstractContextManager[None]:
     """Inside, nothing is disturbed."""
-    layers = [module for module in model.modules() if isinstance(module, _Disturbed)]
-    for layer in layers:
-        layer.clean = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.clean = False
+    return temporarily((module for module in model.modules() if isinstance(module, _Disturbed)), clean=True)
