@@ -72,8 +72,8 @@ def fit_and_measure(params: Params, split: Split, labels: pd.Series, k: int = 1)
     job = training_job(params, split, labels, k)
     model, _ = job.run(torch.device("cpu"))
     model.eval()
-    n = sum(explained(model, job.data, job.recipe))
-    evaluation = evaluate(model, split.holdout, split.info, predictor(params, k, "measuring"), n)
+    sizes = explained(model, job.data, job.recipe)
+    evaluation = evaluate(model, split.holdout, split.info, predictor(params, k, "measuring"), sizes)
     measured = dict(evaluation.values)
     return model, {name: float(measured[name]) for name in ("accuracy", "nll", "ece")}
 
