@@ -21,7 +21,7 @@ from al_dgm.models import DeepGenerativeModel
 from al_dgm.nn.mlp import MLP
 
 
-class FixedNormal(dist.Normal):
+class FixedNormal(dist.Normal):  # type: ignore[misc]  # Pyro has no types
     """N(loc, scale²) whose draw is loc + scale · ε for a given ε, so that both sides see the same z."""
 
     def __init__(self, loc: Tensor, scale: Tensor, eps: Tensor) -> None:
@@ -36,7 +36,8 @@ class FixedNormal(dist.Normal):
         """loc + scale · ε, once."""
         if sample_shape:
             raise ValueError(f"one draw only, got {sample_shape}")
-        return self.loc + self.scale * self.eps
+        z: Tensor = self.loc + self.scale * self.eps
+        return z
 
 
 def normal(parameters: Tensor, eps: Tensor | None = None) -> Any:
@@ -117,7 +118,8 @@ class InPyro:
     def _label(self, y: Tensor | None, x: Tensor) -> Tensor:
         """√C · y, with y from its uniform prior."""
         prior = dist.OneHotCategorical(probs=x.new_full((self.classes,), 1 / self.classes))
-        return math.sqrt(self.classes) * pyro.sample("y", prior, obs=y)
+        label: Tensor = math.sqrt(self.classes) * pyro.sample("y", prior, obs=y)
+        return label
 
     def _inferred(self, logits: Tensor, y: Tensor | None) -> Tensor:
         """√C · y, with y enumerated under q(y | ·) where it is not given."""

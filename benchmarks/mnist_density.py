@@ -30,6 +30,7 @@ from al_dgm.learning.density import log_likelihood
 from al_dgm.learning.device import set_up_torch
 from al_dgm.learning.model_files import load_model, save_model
 from al_dgm.learning.rounds import model_spec
+from al_dgm.models import GenerativeModel
 
 LABELS = {"cagem0": 0, "cagem100": 100}  # the others see none
 
@@ -42,7 +43,9 @@ def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
     if FROM in setting:
         start = load_model(folder(recipes[name][FROM], setting, setting[FROM]))[0].state_dict()
     x = torch.from_numpy(split.holdout.x)
-    with fitted(own, split, setting["labels"], start) as (model, _):
+    with fitted(own, split, setting["labels"], start) as (model, _curve):
+        if not isinstance(model, GenerativeModel):
+            raise TypeError(f"{name}: expected a model of x")
         if any(changes.get(FROM) == name for changes in recipes.values()):
             save_model(folder(name, setting, setting["params"]), model_spec(own.model, split.info), model)
         device = set_up_torch(own.compute)
@@ -85,7 +88,7 @@ def finished(params: Params, raw: RawFile, *, development: bool) -> list[Unit]:
     digests = {model: recipe_digest(recipe(params, recipes, model, 0)) for model in recipes}
 
     def current(setting: Setting) -> bool:
-        return setting["params"] == digests.get(setting["model"]) and setting["development"] == development
+        return bool(setting["params"] == digests.get(setting["model"]) and setting["development"] == development)
 
     return sorted(raw.units(current), key=lambda unit: [unit.setting[name] for name in ("model", "seed", "images")])
 

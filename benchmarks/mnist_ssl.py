@@ -69,7 +69,7 @@ def finished(params: Params, raw: RawFile, *, development: bool) -> list[Unit]:
     digests = {model: recipe_digest(params, model) for model in load_recipes("labels")}
 
     def current(setting: Setting) -> bool:
-        return setting["params"] == digests.get(setting["model"]) and setting["development"] == development
+        return bool(setting["params"] == digests.get(setting["model"]) and setting["development"] == development)
 
     return sorted(raw.units(current), key=lambda unit: [unit.setting[name] for name in ("model", "labels", "split")])
 

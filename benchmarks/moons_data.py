@@ -27,7 +27,8 @@ def arcs(points: int) -> tuple[np.ndarray, np.ndarray]:
 
 def stored(x: np.ndarray, split: Split) -> np.ndarray:
     """Model space -> the plane."""
-    return x * np.array(split.info.scale.sd) + np.array(split.info.scale.mean)
+    plane: np.ndarray = x * np.array(split.info.scale.sd) + np.array(split.info.scale.mean)
+    return plane
 
 
 def six_labels(split: Split, placed: str, seed: int) -> list[str]:

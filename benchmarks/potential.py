@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from common import ROOT, mean_and_sd, parser, report
@@ -44,22 +45,23 @@ def potential(z: Tensor) -> Tensor:
     """U(z) for z [..., 2]; [...]."""
     ring = 0.5 * ((z.norm(dim=-1) - 2) / 0.4).square()
     modes = [-0.5 * ((z[..., 0] - centre) / 0.6).square() for centre in (-2, 2)]
-    return ring - torch.logaddexp(*modes)
+    values: Tensor = ring - torch.logaddexp(*modes)
+    return values
 
 
-class Posterior(Protocol):
+class Posterior(nn.Module, ABC):
     """A distribution that approximates p(z)."""
 
+    @abstractmethod
     def bound(self, noise: BatchNoise, draws: int, strength: float) -> Tensor:
         """One-sample estimates of the bound for ``strength`` · U, [S]."""
-        ...
 
+    @abstractmethod
     def log_density(self, z: Tensor) -> Tensor:
         """log q(z) for z [N, 2]; [N]."""
-        ...
 
 
-class Plain(nn.Module):
+class Plain(Posterior):
     """q(z) = N(μ, diag σ²)."""
 
     def __init__(self) -> None:
@@ -78,15 +80,16 @@ class Plain(nn.Module):
         return normal_log_density(z, *gaussian(self.parameters_of_q))
 
 
-class Auxiliary(nn.Module):
+class Auxiliary(Posterior):
     """q(z) = ∫ q(z | a) q(a) da with one number a, and p(a | z)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.encoder, self.decoder = MLP([1], [50, 50], 4), MLP([2], [50, 50], 2)
+        head: Any = self.encoder.layers[-1]
         with torch.no_grad():
-            self.encoder.layers[-1].weight[:, :2] *= START_SPREAD
-            self.encoder.layers[-1].bias[2:] = START_LOG_VARIANCE
+            head.weight[:, :2] *= START_SPREAD
+            head.bias[2:] = START_LOG_VARIANCE
 
     def bound(self, noise: BatchNoise, draws: int, strength: float) -> Tensor:
         """−U(z) + log p(a | z) − log q(z | a) − log q(a)."""
@@ -105,7 +108,7 @@ class Auxiliary(nn.Module):
         return torch.cat(parts)
 
 
-POSTERIORS = {"plain": Plain, "auxiliary": Auxiliary}
+POSTERIORS: dict[str, type[Posterior]] = {"plain": Plain, "auxiliary": Auxiliary}
 
 
 def grid() -> Tensor:

@@ -44,7 +44,7 @@ from al_dgm.nn.pairs import Label, OfExamples, Pairs
 from al_dgm.objectives.bounds import unlabelled_bound
 
 D, C, BATCH = 784, 10, 100
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "m2": {"hidden": [500], "latent": 50, "bayesian": "none", "likelihood_weight": 1.0},
     "sdgm": {"hidden": [500, 500], "latent": 100, "auxiliary": 100, "bayesian": "none", "likelihood_weight": 1.0},
 }
@@ -155,7 +155,7 @@ class Products(TorchDispatchMode):
     """Counts the matrix products that run inside, by shape, layout and type of the factors."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: Counter[tuple[Any, ...]] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -234,7 +234,12 @@ def model_rows(name: str, device: torch.device, recipe: TrainingParams, given: A
     rows = []
     for step, rate in rates.items():
         implementation, precision = step.split()
-        row = {"model": name, "implementation": implementation, "device": device.type, "precision": precision}
+        row: dict[str, Any] = {
+            "model": name,
+            "implementation": implementation,
+            "device": device.type,
+            "precision": precision,
+        }
         row |= {"steps_per_s": rate, "ratio_to_pyro": rate / rates["pyro float32"]}
         rows.append(row | {"fraction_of_matmul_bound": rate * bounds[precision]})
         progress(f"  {rows[-1]}")
