@@ -219,11 +219,14 @@ class RawFile:
 
 
 def results_by(units: Sequence[Unit], raw: RawFile, *names: str) -> dict[tuple[Any, ...], dict[Any, Result]]:
-    """The results of ``units`` that are done: values of all ``names`` but the last -> value of the last -> result."""
+    """The results of ``units`` that are done: values of all ``names`` but the last -> value of the last -> result.
+
+    A name that a setting lacks has the value None.
+    """
     found: dict[tuple[Any, ...], dict[Any, Result]] = {}
     for unit in units:
         if unit.key in raw.results:
-            *group, member = (unit.setting[name] for name in names)
+            *group, member = (unit.setting.get(name) for name in names)
             found.setdefault(tuple(group), {})[member] = raw.results[unit.key]
     return found
 

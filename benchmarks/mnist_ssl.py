@@ -9,7 +9,8 @@ images seen.
 
 Fits take minutes to hours, and are kept one by one (results/raw/mnist_ssl.jsonl, with the commit each was measured at);
 a fit that is killed goes on from its last checkpoint. So several machines can share the work by ``--first-split``, and
-the result has the rows of all fits by the present recipes, not only of those that were asked for.
+the result has the rows of all fits by the present recipes, not only of those that were asked for. ``--steps`` shortens
+them: such fits have rows of their own, and fewer epochs.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ LABELS = (10, 20, 50, 100, 1000)
 
 def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
     """One fit."""
-    own = recipe(params, load_recipes("labels"), setting["model"], setting["split"])
+    own = own_params(params, setting["model"], setting.get("steps"), setting["split"])
     return measured_fit(own, setting["labels"], development=setting["development"])
 
 
@@ -54,34 +55,43 @@ def make_units(params: Params, given: Any) -> list[Unit]:
     units = []
     for split, labels, model in itertools.product(splits, given.labels, given.models):
         setting = {"model": model, "labels": labels, "split": split, "development": given.development}
-        units.append(Unit(setting | {"params": recipe_digest(params, model)}))
+        shortened = {} if given.steps is None else {"steps": given.steps}
+        units.append(Unit(setting | shortened | {"params": recipe_digest(params, model, given.steps)}))
     return units
 
 
-def recipe_digest(params: Params, model: str) -> str:
+def own_params(params: Params, model: str, steps: int | None, split: int = 0) -> Params:
+    """The recipe of ``model``, with another number of steps where one is given."""
+    shortened = {} if steps is None else {"training.steps": steps}
+    return recipe(params, load_recipes("labels"), model, split, **shortened)
+
+
+def recipe_digest(params: Params, model: str, steps: int | None) -> str:
     """What tells fits by this recipe from those by an earlier one."""
-    own = recipe(params, load_recipes("labels"), model, seed=0)
+    own = own_params(params, model, steps)
     return digest(own.model, own.training, own.prediction)
 
 
 def finished(params: Params, raw: RawFile, *, development: bool) -> list[Unit]:
     """Every fit by the present recipes, whoever made it."""
-    digests = {model: recipe_digest(params, model) for model in load_recipes("labels")}
+    methods = load_recipes("labels")
 
     def current(setting: Setting) -> bool:
-        return bool(setting["params"] == digests.get(setting["model"]) and setting["development"] == development)
+        model, kind = setting["model"], setting["development"]
+        known = kind == development and model in methods
+        return known and bool(setting["params"] == recipe_digest(params, model, setting.get("steps")))
 
     return sorted(raw.units(current), key=lambda unit: [unit.setting[name] for name in ("model", "labels", "split")])
 
 
 def rows(params: Params, units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
-    """One row for each model and number of labels."""
-    recipes, found = load_recipes("labels"), []
-    for (model, labels), results in results_by(units, raw, "model", "labels", "split").items():
+    """One row for each model, number of labels and number of steps."""
+    found = []
+    for (model, labels, steps), results in results_by(units, raw, "model", "labels", "steps", "split").items():
         done = [result for result in results.values() if "accuracy" in result]
         errors = [100 * (1 - result["accuracy"]) for result in done]
         mean, sd = mean_and_sd(errors) if errors else (None, None)
-        training = recipe(params, recipes, model, 0).training
+        training = own_params(params, model, steps).training
         row = {"model": model, "labels": labels, "error_percent": mean, "sd": sd, "splits": len(errors)}
         row["epochs"] = round(training.steps * training.unlabelled_batch / 60_000, 1)
         row["device"] = "/".join(sorted({result["device"] for result in done}))
@@ -102,6 +112,7 @@ def main() -> None:
     options.add_argument(
         "--first-split", type=int, default=0, help="number of the first of them (default: %(default)s)"
     )
+    options.add_argument("--steps", type=int, default=None, help="of every fit (default: its recipe's)")
     options.add_argument("--development", action="store_true", help="measure on 10000 training images")
     options.add_argument("--params", type=Path, default=Path("params.yaml"), help="(default: %(default)s)")
     given = options.parse_args()
