@@ -16,6 +16,7 @@ from al_dgm.nn.noise import NoNoise
 from al_dgm.objectives.densities import gaussian
 
 EDGES = (-1.6, 2.6, -1.1, 1.6)  # of the map: x from, to, y from, to
+SHOWN = 2000  # points of the pool
 
 
 def arcs(points: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,8 +64,9 @@ def trained_adgm(params: Params) -> Figure:
         probability=_over_the_plane(model, split, params),
         labelled=stored(split.pool.x[chosen], split),
         labels=of_pool[chosen],
-        auxiliary=_auxiliary_means(model, split.pool.x[:2000]),
-        auxiliary_labels=of_pool[:2000],
+        points=stored(split.pool.x[:SHOWN], split),
+        classes=of_pool[:SHOWN],
+        auxiliary=_auxiliary_means(model, split.pool.x[:SHOWN]),
     )
     return moons(shown, classes)
 

@@ -35,16 +35,18 @@ class Moons:
         probability: of the first class over the map, rows from bottom to top.
         labelled: the labelled points, [n, 2].
         labels: their class indices.
-        auxiliary: means of q(a | x) of other points, [N, A].
-        auxiliary_labels: the class indices of those.
+        points: others of the pool, [N, 2].
+        classes: the class indices of those, which the model was not told.
+        auxiliary: the means of q(a | x) of those, [N, A].
     """
 
     edges: tuple[float, float, float, float]
     probability: Array
     labelled: Array
     labels: npt.NDArray[np.integer]
+    points: Array
+    classes: npt.NDArray[np.integer]
     auxiliary: Array
-    auxiliary_labels: npt.NDArray[np.integer]
 
 
 def moons(shown: Moons, classes: Sequence[str]) -> Figure:
@@ -56,9 +58,11 @@ def moons(shown: Moons, classes: Sequence[str]) -> Figure:
         between = LinearSegmentedColormap.from_list("classes", [colours[1], "white", colours[0]])
         left.imshow(shown.probability, origin="lower", extent=shown.edges, cmap=between, vmin=0, vmax=1, alpha=0.6)
         for c, (name, colour) in enumerate(zip(classes, colours, strict=True)):
-            left.scatter(*shown.labelled[shown.labels == c].T, s=46, color=colour, edgecolors=INK, linewidths=1.0)
-            right.scatter(*plane[shown.auxiliary_labels == c].T, s=5, color=colour, alpha=0.6, linewidths=0, label=name)
-        left.set(title=f"p({classes[0]} | x) by ADGM, and its labels", xlabel="x", ylabel="y")
+            left.scatter(*shown.points[shown.classes == c].T, s=3, color=colour, alpha=0.6, linewidths=0)
+            right.scatter(*plane[shown.classes == c].T, s=5, color=colour, alpha=0.6, linewidths=0, label=name)
+            of_class = shown.labelled[shown.labels == c]
+            left.scatter(*of_class.T, s=46, color=colour, edgecolors=INK, linewidths=1.0, zorder=3)
+        left.set(title=f"p({classes[0]} | x) by ADGM, and its {len(shown.labels)} labels", xlabel="x", ylabel="y")
         left.grid(visible=False)
         right.set(title="Means of q(a | x)", xlabel="principal component 1", ylabel="principal component 2")
         right.legend(markerscale=2)
