@@ -92,7 +92,7 @@ class TrainingParams(_Section):
     labelled_batch: Positive
     unlabelled_batch: NonNegative
     learning_rate: Annotated[float, Field(gt=0)]
-    final_learning_rate: Annotated[float, Field(ge=0)]
+    final_learning_rate: Annotated[float, Field(ge=0)] | None
     weight_average: Annotated[float, Field(ge=0, lt=1)]
     gradient_norm: Annotated[float, Field(gt=0)]
     classification_weight: Annotated[float, Field(ge=0)]

@@ -84,6 +84,13 @@ def phase(recipe: TrainingParams, step: int) -> Phase:
     )
 
 
+def learning_rate(recipe: TrainingParams, step: int) -> float:
+    """Adam's at ``step``, counted from 0."""
+    if recipe.final_learning_rate is None:
+        return recipe.learning_rate
+    return cosine(step, recipe.steps, recipe.learning_rate, recipe.final_learning_rate)
+
+
 class Fit:
     """One stage of a fit in progress: model, its running average, optimiser, and the step it has come to."""
 
@@ -121,7 +128,7 @@ class Fit:
     def step(self) -> dict[str, Tensor]:
         """One gradient step; returns the objective's terms, still on the device."""
         t, recipe = self.progress.step, self.recipe
-        self.optimiser.param_groups[0]["lr"] = cosine(t, recipe.steps, recipe.learning_rate, recipe.final_learning_rate)
+        self.optimiser.param_groups[0]["lr"] = learning_rate(recipe, t)
         self.optimiser.zero_grad(set_to_none=True)
         loss, terms = self.objective(self._minibatch(t), phase(recipe, t))
         loss.backward()
