@@ -106,10 +106,10 @@ class Feed:
         """This worker's rows of step ``step``, and their noise."""
         device = self._data.x_labelled.device
         labelled, unlabelled = self._labelled.rows(step).to(device), self._unlabelled.rows(step).to(device)
-        return Minibatch(
-            x_labelled=self._data.x_labelled[labelled],
-            y=self._data.y[labelled],
-            x_unlabelled=self._data.x_unlabelled[unlabelled],
+        return Minibatch(  # index_select copies whole rows; indexing by [rows] goes through them number by number
+            x_labelled=self._data.x_labelled.index_select(0, labelled),
+            y=self._data.y.index_select(0, labelled),
+            x_unlabelled=self._data.x_unlabelled.index_select(0, unlabelled),
             labelled_noise=self._labelled.noise(step, device),
             unlabelled_noise=self._unlabelled.noise(step, device),
         )
