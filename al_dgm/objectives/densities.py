@@ -6,12 +6,14 @@ Gaussians are diagonal and given by mean and *log-variance*, both [..., D]; resu
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 LOG_2PI = math.log(2 * math.pi)
+MAX_FACTORS = 120  # 2^120 is within float32
 MAX_LOG_VARIANCE = 10.0  # e^±5 standard deviations: far outside what a latent needs, far inside float32
 
 
@@ -49,13 +51,46 @@ def binomial_log_density(x: Tensor, logits: Tensor, trials: int) -> Tensor:
     From logits, never from clipped probabilities; the logarithm of the binomial coefficient is included, so that
     the value is a probability's.
     """
-    log_likelihood = trials * (x * logits - F.softplus(logits))
+    log_likelihood = trials * ((x * logits).sum(-1) - softplus_sum(logits))
     if trials == 1:
-        return log_likelihood.sum(-1)
+        return log_likelihood
     counts = trials * x
     top = torch.full((), float(trials + 1), dtype=x.dtype, device=x.device)
     coefficient = torch.lgamma(top) - torch.lgamma(counts + 1) - torch.lgamma(trials - counts + 1)
-    return log_likelihood.sum(-1) + coefficient.sum(-1)
+    return log_likelihood + coefficient.sum(-1)
+
+
+def softplus_sum(x: Tensor) -> Tensor:
+    """Σ_d log(1 + e^(x_d)) = Σ_d max(x_d, 0) + Σ_g log Π_(d in g) (1 + e^−|x_d|), [..., D] -> [...].
+
+    A logarithm for each group g of features instead of each feature: every factor is in [1, 2], so that a product of
+    `MAX_FACTORS` of them is a float32. Of a compiled step on images this is the largest part beside matrix products.
+    """
+    total: Tensor = _SoftplusSum.apply(x)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _SoftplusSum(torch.autograd.Function):
+    """`softplus_sum`, whose derivative is σ(x) and takes no product to be divided again."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        groups = math.ceil(x.shape[-1] / MAX_FACTORS)
+        size = math.ceil(x.shape[-1] / groups)
+        factors = F.pad(1 + torch.exp(-x.abs()), (0, groups * size - x.shape[-1]), value=1.0)
+        grouped: Tensor = factors.unflatten(-1, (groups, size))
+        return x.clamp_min(0).sum(-1) + grouped.prod(-1).log().sum(-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient.unsqueeze(-1) * torch.sigmoid(x)
 
 
 def categorical_entropy(log_probabilities: Tensor) -> Tensor:

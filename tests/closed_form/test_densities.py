@@ -7,6 +7,7 @@ import scipy.stats
 import torch
 from linear_gaussian import assert_mean_is
 from torch import distributions as dist
+from torch.nn import functional as F
 
 from al_dgm.models.observation import make_observation
 from al_dgm.nn.noise import BatchNoise, generator
@@ -88,6 +89,23 @@ def test_binomial_density_of_extreme_logits_is_exact_and_finite():
     """log sigmoid(−200) = −200 to machine precision, where log(p + 1e-8) would say −18."""
     found = densities.binomial_log_density(torch.tensor([[1.0], [0.0]]), torch.tensor([[-200.0], [-200.0]]), 1)
     assert found.tolist() == [-200.0, 0.0]
+
+
+@pytest.mark.parametrize("features", [1, 64, 120, 121, 128, 784])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 300.0])
+def test_sum_of_softplus_by_products_is_the_sum_of_its_terms(draws, features, spread):
+    x = (spread * draws(5, 3, features)).float().requires_grad_()
+    found, terms = densities.softplus_sum(x), F.softplus(x.double()).sum(-1)
+    torch.testing.assert_close(found.double(), terms, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), x)[0], torch.sigmoid(x))
+
+
+def test_sum_of_softplus_has_first_and_second_derivatives_and_can_be_vectorised(draws):
+    x = draws(4, 130).requires_grad_()
+    assert torch.autograd.gradcheck(densities.softplus_sum, x)
+    assert torch.autograd.gradgradcheck(densities.softplus_sum, x)
+    of_each = torch.vmap(torch.func.grad(densities.softplus_sum))(x)
+    torch.testing.assert_close(of_each, torch.sigmoid(x))
 
 
 def test_entropy_is_that_of_torch_distributions(draws):
