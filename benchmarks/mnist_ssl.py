@@ -10,7 +10,7 @@ images seen.
 Fits take minutes to hours, and are kept one by one (results/raw/mnist_ssl.jsonl, with the commit each was measured at);
 a fit that is killed goes on from its last checkpoint. So several machines can share the work by ``--first-split``, and
 the result has the rows of all fits by the present recipes, not only of those that were asked for. ``--steps`` shortens
-them: such fits have rows of their own, and fewer epochs.
+them, but for their warm-ups: such fits have rows of their own, and fewer epochs.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from common import (
     report,
     results_by,
     run_units,
+    with_changes,
 )
 from mnist_data import load_recipes, measured_fit, recipe
 
@@ -41,6 +42,7 @@ from al_dgm.config import Params, load_params
 from al_dgm.errors import one_line_errors
 
 LABELS = (10, 20, 50, 100, 1000)
+WARM_UPS = ("latent_warmup", "weight_warmup", "responsibility_start", "responsibility_end", "smoothing_warmup")
 
 
 def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
@@ -61,9 +63,16 @@ def make_units(params: Params, given: Any) -> list[Unit]:
 
 
 def own_params(params: Params, model: str, steps: int | None, split: int = 0) -> Params:
-    """The recipe of ``model``, with another number of steps where one is given."""
-    shortened = {} if steps is None else {"training.steps": steps}
-    return recipe(params, load_recipes("labels"), model, split, **shortened)
+    """The recipe of ``model``; where another number of steps is given, its warm-ups take as many steps as in the whole.
+
+    Which classes the bounds find is settled while they are phased in: that takes its time, however long a fit is.
+    """
+    whole = recipe(params, load_recipes("labels"), model, split)
+    if steps is None:
+        return whole
+    longer = whole.training.steps / steps
+    warm_ups = {f"training.{name}": min(1.0, longer * getattr(whole.training, name)) for name in WARM_UPS}
+    return with_changes(whole, {"training.steps": steps} | warm_ups)
 
 
 def recipe_digest(params: Params, model: str, steps: int | None) -> str:
