@@ -29,7 +29,7 @@ from common import (
     report,
     run_units,
 )
-from mnist_data import load_recipes, measured_fit, recipe
+from mnist_data import load_recipes, measured_fit, recipe, shortened
 from train_speed import PLAIN, Step, steps_per_second
 
 from al_dgm.config import Params, TrainingParams, load_params
@@ -75,9 +75,8 @@ def own_params(params: Params, enumeration: int | str, seed: int, steps: int) ->
     changes = {
         "model.m2.enumeration": enumeration,
         "training.unlabelled_batch": BATCH,
-        "training.steps": steps,
     }
-    return recipe(params, load_recipes("labels"), "m2", seed, **changes)
+    return shortened(recipe(params, load_recipes("labels"), "m2", seed, **changes), steps)
 
 
 def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:

@@ -28,6 +28,7 @@ from al_dgm.seeding import rng
 
 RECIPES = ROOT / "benchmarks" / "mnist_recipes.yaml"
 CHECKPOINTS = ROOT / "checkpoints"
+WARM_UPS = ("latent_warmup", "weight_warmup", "responsibility_start", "responsibility_end", "smoothing_warmup")
 DEVELOPMENT = 10_000  # training images that stand in for the test set
 FROM = "from"  # in a recipe: the method whose trained model its own starts from
 
@@ -49,6 +50,16 @@ def recipe(params: Params, recipes: Mapping[str, Mapping[str, Any]], method: str
     """``params`` for one method and seed."""
     changes = {path: value for path, value in recipes[method].items() if path != FROM}
     return with_changes(params, {"data.name": "mnist", "seed": seed, **changes, **more})
+
+
+def shortened(whole: Params, steps: int) -> Params:
+    """A recipe with another number of steps, of which its warm-ups take as many as in the whole.
+
+    Which classes the bounds find is settled while they are phased in: that takes its time, however long a fit is.
+    """
+    longer = whole.training.steps / steps
+    warm_ups = {f"training.{name}": min(1.0, longer * getattr(whole.training, name)) for name in WARM_UPS}
+    return with_changes(whole, {"training.steps": steps} | warm_ups)
 
 
 @contextmanager

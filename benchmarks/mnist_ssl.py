@@ -34,15 +34,13 @@ from common import (
     report,
     results_by,
     run_units,
-    with_changes,
 )
-from mnist_data import load_recipes, measured_fit, recipe
+from mnist_data import load_recipes, measured_fit, recipe, shortened
 
 from al_dgm.config import Params, load_params
 from al_dgm.errors import one_line_errors
 
 LABELS = (10, 20, 50, 100, 1000)
-WARM_UPS = ("latent_warmup", "weight_warmup", "responsibility_start", "responsibility_end", "smoothing_warmup")
 
 
 def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
@@ -63,16 +61,9 @@ def make_units(params: Params, given: Any) -> list[Unit]:
 
 
 def own_params(params: Params, model: str, steps: int | None, split: int = 0) -> Params:
-    """The recipe of ``model``; where another number of steps is given, its warm-ups take as many steps as in the whole.
-
-    Which classes the bounds find is settled while they are phased in: that takes its time, however long a fit is.
-    """
+    """The recipe of ``model``, shortened where another number of steps is given."""
     whole = recipe(params, load_recipes("labels"), model, split)
-    if steps is None:
-        return whole
-    longer = whole.training.steps / steps
-    warm_ups = {f"training.{name}": min(1.0, longer * getattr(whole.training, name)) for name in WARM_UPS}
-    return with_changes(whole, {"training.steps": steps} | warm_ups)
+    return whole if steps is None else shortened(whole, steps)
 
 
 def recipe_digest(params: Params, model: str, steps: int | None) -> str:
