@@ -101,6 +101,7 @@ class TrainingParams(_Section):
     weight_warmup: Fraction
     responsibility_start: Fraction
     responsibility_end: Fraction
+    label_neighbours: NonNegative
     adversarial_weight: Annotated[float, Field(ge=0)]
     adversarial_radius: Annotated[float, Field(gt=0)]
     balance_weight: Annotated[float, Field(ge=0)]

@@ -16,6 +16,8 @@ from al_dgm.models.base import Minibatch
 from al_dgm.nn.noise import BatchNoise, generator
 from al_dgm.seeding import integer_seed
 
+DISTANCES_OF = 64  # rows whose distances to all others are in memory at once
+
 
 @dataclass(frozen=True)
 class TrainingData:
@@ -72,6 +74,13 @@ class Batches:
         seed = integer_seed(self._seed, "noise", self._name, step)
         return BatchNoise(generator(seed, device), self.rank, self.sharers)
 
+    def choices(self, step: int, n: int) -> Tensor:
+        """For each of those rows one of the numbers below ``n``, all equally likely."""
+        seed = integer_seed(self._seed, "choices", self._name, step)
+        drawn = torch.randint(n, (self.batch,), generator=generator(seed))
+        share = self.batch // self.sharers
+        return drawn[self.rank * share :][:share]
+
     def _order(self, number: int) -> Tensor:
         if self._pass is None or self._pass[0] != number:
             seed = integer_seed(self._seed, "batches", self._name, number)
@@ -88,12 +97,20 @@ class Feed:
         recipe: how many of each are in a minibatch.
         seed: of the fit.
         share: which share of each minibatch this worker has, of how many.
+        neighbours: the unlabelled rows that each label may be spread to, [N_l, k]; k = 0 spreads none.
     """
 
     def __init__(
-        self, data: TrainingData, sizes: tuple[int, int], recipe: TrainingParams, seed: int, share: tuple[int, int]
+        self,
+        data: TrainingData,
+        sizes: tuple[int, int],
+        recipe: TrainingParams,
+        seed: int,
+        share: tuple[int, int],
+        neighbours: Tensor,
     ) -> None:
         self._data = data
+        self._neighbours = neighbours
         self._labelled = Batches(sizes[0], recipe.labelled_batch, seed, "labelled", *share)
         self._unlabelled = Batches(sizes[1], recipe.unlabelled_batch, seed, "unlabelled", *share)
 
@@ -102,14 +119,37 @@ class Feed:
         """After how many steps every row of both sets has been seen, but for those left over."""
         return max(self._unlabelled.steps_in_a_pass, self._labelled.steps_in_a_pass)
 
-    def minibatch(self, step: int) -> Minibatch:
-        """This worker's rows of step ``step``, and their noise."""
+    def minibatch(self, step: int, *, spread: bool = False) -> Minibatch:
+        """This worker's rows of step ``step``, and their noise.
+
+        With ``spread``, a label comes with its own example or one of its k neighbours, all k + 1 equally often.
+        """
         device = self._data.x_labelled.device
         labelled, unlabelled = self._labelled.rows(step).to(device), self._unlabelled.rows(step).to(device)
-        return Minibatch(  # index_select copies whole rows; indexing by [rows] goes through them number by number
-            x_labelled=self._data.x_labelled.index_select(0, labelled),
+        # index_select copies whole rows; indexing by [rows] goes through them number by number
+        x_labelled = self._data.x_labelled.index_select(0, labelled)
+        return Minibatch(
+            x_labelled=self._spread(x_labelled, labelled, step) if spread else x_labelled,
             y=self._data.y.index_select(0, labelled),
             x_unlabelled=self._data.x_unlabelled.index_select(0, unlabelled),
             labelled_noise=self._labelled.noise(step, device),
             unlabelled_noise=self._unlabelled.noise(step, device),
         )
+
+    def _spread(self, x: Tensor, rows: Tensor, step: int) -> Tensor:
+        """``x`` of the labelled ``rows``, or a neighbour in the place of each."""
+        k = self._neighbours.shape[1]
+        if k == 0:
+            return x
+        choice = self._labelled.choices(step, k + 1).to(x.device)  # k: the example itself
+        neighbour = self._neighbours[rows, choice.clamp_max(k - 1)]
+        return torch.where((choice == k)[:, None], x, self._data.x_unlabelled.index_select(0, neighbour))
+
+
+def nearest(x: Tensor, others: Tensor, k: int) -> Tensor:
+    """The ``k`` rows of ``others`` nearest to each row of x by Euclidean distance, [len(x), k]; of fewer, all."""
+    k = min(k, len(others))
+    if k == 0:
+        return torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
+    parts = [torch.cdist(part, others).topk(k, largest=False).indices for part in x.split(DISTANCES_OF)]
+    return torch.cat(parts)

@@ -77,7 +77,7 @@ class EnsembleFit(Fit):
         return Asked.by(of(self.members[0]), self.feeds[0].minibatch(0)), MappedObjective(of(self.model))
 
     def _minibatch(self, step: int) -> Drawn:
-        return Drawn.stacked([self.asked.draw(feed.minibatch(step)) for feed in self.feeds])
+        return Drawn.stacked([self.asked.draw(self._fed(feed, step)) for feed in self.feeds])
 
     def _clip_gradients(self) -> None:
         clip_each(self.trained, self.recipe.gradient_norm)

@@ -16,6 +16,11 @@ networks that see labelled examples alone (`Model.supervised`). In ``sum`` each 
 
 The first and the last hold the classifier to what it says anyway, and are phased in (``smoothing_warmup``): before the
 labels are learnt, what is smoothest and most consistent may be anything but the classes.
+
+What the few labels say of a class at first must not be an accident of theirs either: in the sharper clusters of later
+steps, a labelled example on the wrong side stays an exception of which the rest of its cluster learns nothing. So until
+ω = 1 a label is `Feed`'s to spread: it comes with its own example or with one of its nearest unlabelled neighbours
+(``label_neighbours``), as label spreading (Zhou et al., 2004) has neighbours share labels.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from al_dgm.config import TrainingParams
 from al_dgm.errors import TrainingError
-from al_dgm.learning.batches import Feed, TrainingData
+from al_dgm.learning.batches import Feed, TrainingData, nearest
 from al_dgm.learning.compiled import compiled
 from al_dgm.learning.drawn import Asked, Drawn
 from al_dgm.learning.objective import Objective, Phase, own
@@ -113,7 +113,8 @@ class Fit:
         apart = batch_norms(model) and any(batch % workers.size for batch in batches)
         share = (0, 1) if apart else (workers.rank, workers.size)
         seeds = [of_stage(own_seed, self.progress.stage) for own_seed in self._seeds(seed)]
-        self.feeds = [Feed(data, sizes, recipe, own_seed, share) for own_seed in seeds]
+        neighbours = nearest(data.x_labelled, data.x_unlabelled[: sizes[1]], recipe.label_neighbours)
+        self.feeds = [Feed(data, sizes, recipe, own_seed, share, neighbours) for own_seed in seeds]
         round_products(model, torch.bfloat16 if recipe.precision == "bfloat16" else None)
         share_statistics(model, workers.differentiable_mean)
         of = partial(Objective, recipe=recipe, labelled=sizes[0], unlabelled=sizes[1], mean=workers.differentiable_mean)
@@ -206,8 +207,12 @@ class Fit:
 
     def _minibatch(self, step: int) -> Minibatch | Drawn:
         """What the objective is given at ``step``."""
-        batch = self.feeds[0].minibatch(step)
+        batch = self._fed(self.feeds[0], step)
         return batch if self.asked is None else self.asked.draw(batch).minibatch
+
+    def _fed(self, feed: Feed, step: int) -> Minibatch:
+        """What ``feed`` has for ``step``; labels are spread until the bounds are responsible for the classes."""
+        return feed.minibatch(step, spread=bool(phase(self.recipe, step).responsibility < 1))
 
     def _clip_gradients(self) -> None:
         nn.utils.clip_grad_norm_(self.trained, self.recipe.gradient_norm)

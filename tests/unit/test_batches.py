@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_fit import recipe
 
-from al_dgm.learning.batches import Batches
+from al_dgm.learning.batches import Batches, Feed, TrainingData, nearest
+from al_dgm.nn.noise import generator
 
 CPU = torch.device("cpu")
 sizes = st.integers(1, 40)
@@ -74,6 +76,8 @@ def test_the_shares_of_the_workers_are_the_global_minibatch(size, batch, workers
         assert len({len(part) for part in parts}) == 1
         joined = torch.cat(parts[: shares[0].sharers])
         assert torch.equal(joined, whole.rows(step))
+        choices = torch.cat([share.choices(step, 7) for share in shares[: shares[0].sharers]])
+        assert torch.equal(choices, whole.choices(step, 7))
         everything = whole.noise(step, CPU).normal(torch.Size([len(joined), 3]))
         drawn = [s.noise(step, CPU).normal(torch.Size([len(p), 3])) for s, p in zip(shares, parts, strict=True)]
         assert torch.equal(torch.cat(drawn[: shares[0].sharers]), everything)
@@ -88,3 +92,30 @@ def test_the_noise_of_labelled_and_unlabelled_rows_is_independent():
 @pytest.mark.parametrize(("size", "batch"), [(0, 8), (8, 0)])
 def test_no_rows_or_no_batch_gives_empty_minibatches(size, batch):
     assert Batches(size, batch, 0, "unlabelled").rows(5).shape == (0,)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(0, 150), others=st.integers(0, 20), k=st.integers(0, 12), seed=st.integers(0, 5))
+def test_the_nearest_rows_are_those_of_a_full_sort(rows, others, k, seed):
+    """By distances in float64, however many rows there are; of fewer than k, all."""
+    x, y = torch.randn(rows, 3, generator=generator(seed)), torch.randn(others, 3, generator=generator(seed + 10))
+    distances = (x.double()[:, None] - y.double()).square().sum(-1)
+    assert torch.equal(nearest(x, y, k), distances.argsort(dim=1)[:, :k])
+
+
+def test_a_spread_label_comes_with_its_example_and_each_neighbour_equally_often():
+    """Of each label they are its own; unspread, it comes with its example alone."""
+    x_labelled, x_unlabelled = torch.tensor([[0.0], [100.0]]), torch.tensor([[50.0], [101.0], [2.0], [1.0], [98.0]])
+    data = TrainingData(x_labelled, torch.tensor([0, 1]), x_unlabelled)
+    neighbours = nearest(x_labelled, x_unlabelled, 2)
+    feed = Feed(data, (2, 5), recipe(labelled_batch=2), seed=0, share=(0, 1), neighbours=neighbours)
+    steps = 1200
+    for spread, expected in ((False, ([0.0], [100.0])), (True, ([0.0, 1.0, 2.0], [98.0, 100.0, 101.0]))):
+        batches = [feed.minibatch(step, spread=spread) for step in range(steps)]
+        shown, y = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("x_labelled", "y"))
+        for label, own in enumerate(expected):
+            values, counts = shown[y == label].unique(return_counts=True)
+            assert values.tolist() == own
+            share = 1 / len(own)
+            sd = (steps * share * (1 - share)) ** 0.5
+            assert (counts - steps * share).abs().max() <= 4 * sd

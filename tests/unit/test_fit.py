@@ -163,7 +163,7 @@ def test_a_term_that_is_not_finite_ends_the_fit_and_is_named(data, part, terms):
     """The message names the term that broke, rather than the objective that it broke, and the step."""
     broken = replace(data, **{part: torch.full_like(getattr(data, part), math.nan)})
     with pytest.raises(TrainingError, match=rf"^training: ({terms}) is nan at step 0; expected a finite number"):
-        fit(SPEC.build(0), broken, recipe(), 1)
+        fit(SPEC.build(0), broken, recipe(label_neighbours=0), 1)
 
 
 class Spy(nn.Module):
@@ -199,6 +199,26 @@ def test_warm_ups_rise_from_their_first_step_to_one():
     assert phases[30].responsibility == pytest.approx(0.5)
     assert phases[48].latents < phases[49].latents == 1
     assert phases[-1] == Phase()
+
+
+def test_labels_are_spread_until_the_bounds_are_responsible(data):
+    """The same rows in the same order as without; from the end of the warm-up on, the same examples too."""
+    settings = recipe(20, responsibility_start=0.2, responsibility_end=0.5)
+    recipes = [settings.model_copy(update={"label_neighbours": k}) for k in (0, 3)]
+    pair = [Fit(SPEC.build(0), data, own, 1, Workers()) for own in recipes]
+    for step in range(20):
+        alone, spread = (running._minibatch(step) for running in pair)
+        assert torch.equal(spread.y, alone.y)
+        assert torch.equal(spread.x_unlabelled, alone.x_unlabelled)
+        assert torch.equal(spread.x_labelled, alone.x_labelled) == (step >= 10)
+
+
+def test_labels_are_spread_where_unlabelled_examples_are_trained_on_alone(data):
+    """Of a supervised model, and of a recipe without them, the fit is that without neighbours."""
+    supervised = replace(SPEC, name="mlp", options={"hidden": [6]})
+    for spec, more in ((supervised, {}), (SPEC, {"unlabelled_batch": 0})):
+        curves = [fit(spec.build(0), data, recipe(10, label_neighbours=k, **more), 1) for k in (0, 3)]
+        assert curves[0] == curves[1]
 
 
 def test_a_fit_that_no_longer_improves_stops_after_its_patience(data):
