@@ -7,6 +7,7 @@ worker knows the global minibatch and takes its own rows of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -151,5 +152,7 @@ def nearest(x: Tensor, others: Tensor, k: int) -> Tensor:
     k = min(k, len(others))
     if k == 0:
         return torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
-    parts = [torch.cdist(part, others).topk(k, largest=False).indices for part in x.split(DISTANCES_OF)]
-    return torch.cat(parts)
+    # A matrix product would be four times as fast, but its rounding depends on where in memory its factors lie. That
+    # would decide between neighbours at equal distances, of which grey levels have many, in each process another way.
+    distances = partial(torch.cdist, x2=others, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cat([distances(part).topk(k, largest=False).indices for part in x.split(DISTANCES_OF)])

@@ -103,6 +103,17 @@ def test_the_nearest_rows_are_those_of_a_full_sort(rows, others, k, seed):
     assert torch.equal(nearest(x, y, k), distances.argsort(dim=1)[:, :k])
 
 
+def test_of_neighbours_at_equal_distances_every_process_takes_the_same():
+    """Whichever other rows it asks about, and wherever the numbers lie in memory."""
+    x, y = (torch.randint(0, 2, (size, 64), generator=generator(size)) * 0.3 for size in (60, 900))
+    moved = torch.empty(60 * 64 + 1)[1:].view(60, 64).copy_(x)
+    found = nearest(x, y, 5)
+    differ = (x[:, None] != y).sum(-1).sort().values
+    assert (differ[:, 4] == differ[:, 5]).sum() >= 20  # many choices are between equals
+    assert torch.equal(found, nearest(moved, y, 5))
+    assert torch.equal(found, torch.cat([nearest(row, y, 5) for row in x.split(1)]))
+
+
 def test_a_spread_label_comes_with_its_example_and_each_neighbour_equally_often():
     """Of each label they are its own; unspread, it comes with its example alone."""
     x_labelled, x_unlabelled = torch.tensor([[0.0], [100.0]]), torch.tensor([[50.0], [101.0], [2.0], [1.0], [98.0]])
