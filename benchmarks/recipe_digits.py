@@ -51,7 +51,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "likelihood weight 0.1": {"model.m2.likelihood_weight": 0.1},
     "responsibility from the start": dict.fromkeys(RESPONSIBILITY, 0.0),
     "responsibility late": dict(zip(RESPONSIBILITY, (0.3, 0.7), strict=True)),
-    "labels not spread": {"training.label_neighbours": 0},
+    "labels spread to 5": {"training.label_neighbours": 5},
     "labels spread to 10": {"training.label_neighbours": 10},
     "no adversarial smoothing": {"training.adversarial_weight": 0.0},
     "adversarial radius 1": {"training.adversarial_radius": 1.0},

@@ -33,8 +33,8 @@ STAGES = replace(SPEC, name="m1m2", options={"hidden": [6], "latent": 2, "featur
 
 
 def recipe(steps=20, **options):
-    """The shipped recipe, short; every regulariser that it has stays on."""
-    small = {"labelled_batch": 4, "unlabelled_batch": 6, "patience": 0}
+    """The shipped recipe, short; every regulariser that it has stays on, and labels are spread."""
+    small = {"labelled_batch": 4, "unlabelled_batch": 6, "patience": 0, "label_neighbours": 2}
     return TRAINING.model_copy(update={"steps": steps} | small | options)
 
 
