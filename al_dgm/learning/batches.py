@@ -152,7 +152,7 @@ def nearest(x: Tensor, others: Tensor, k: int) -> Tensor:
     k = min(k, len(others))
     if k == 0:
         return torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
-    # A matrix product would be four times as fast, but its rounding depends on where in memory its factors lie. That
-    # would decide between neighbours at equal distances, of which grey levels have many, in each process another way.
+    # By a matrix product it would be four times as fast, but that rounds in an order which is the library's affair and
+    # differs between one row and many: it would decide between equally near rows, of which grey levels have many.
     distances = partial(torch.cdist, x2=others, compute_mode="donot_use_mm_for_euclid_dist")
     return torch.cat([distances(part).topk(k, largest=False).indices for part in x.split(DISTANCES_OF)])

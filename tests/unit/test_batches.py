@@ -103,8 +103,8 @@ def test_the_nearest_rows_are_those_of_a_full_sort(rows, others, k, seed):
     assert torch.equal(nearest(x, y, k), distances.argsort(dim=1)[:, :k])
 
 
-def test_of_neighbours_at_equal_distances_every_process_takes_the_same():
-    """Whichever other rows it asks about, and wherever the numbers lie in memory."""
+def test_which_of_equally_near_rows_are_taken_depends_on_nothing_else():
+    """Not on how many rows are asked about, nor on where the numbers lie in memory."""
     x, y = (torch.randint(0, 2, (size, 64), generator=generator(size)) * 0.3 for size in (60, 900))
     moved = torch.empty(60 * 64 + 1)[1:].view(60, 64).copy_(x)
     found = nearest(x, y, 5)
