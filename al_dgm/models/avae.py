@@ -33,7 +33,7 @@ class AVAE(DensityModel):
         convolutions: channels of the convolutions by which networks read x and produce it; none for rows of numbers.
         depth: how many hidden layers each network has.
         batch_norm: normalise the hidden layers of encoder and decoder.
-        importance_samples: K of the bound that is trained; 1 is the ELBO.
+        importance_samples: K of the bound that is trained; 1 is the ELBO, a Bayesian decoder takes no other.
         monte_carlo_samples: how many estimates of that bound a training step averages over.
         classifier_hidden: sizes of the hidden layers of the classifier of the latent means.
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``classifier``, ``auxiliary``

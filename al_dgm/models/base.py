@@ -187,15 +187,18 @@ def is_bayesian(network: str, bayesian: str | list[str]) -> Extent:
 
 
 def check_networks(bayesian: str | list[str], networks: tuple[str, ...]) -> None:
-    """Refuse a name in ``bayesian`` that is no network of the model.
+    """Refuse a name in ``bayesian`` that is no network of the model, and none or all beside other names.
 
     Raises:
-        ConfigError: with the nearest name.
+        ConfigError: with the nearest name, or with all that were given.
     """
     known = ["none", "all", *networks, *(f"{network}.last" for network in networks)]
-    for name in [bayesian] if isinstance(bayesian, str) else bayesian:
+    named = [bayesian] if isinstance(bayesian, str) else bayesian
+    for name in named:
         if name not in known:
             raise ConfigError(
                 f"bayesian: unknown network '{name}'{nearest(name, known)}; expected none, all, or among: "
                 f"{', '.join(networks)}; or the last layer alone of one, as {networks[0]}.last"
             )
+        if name in {"none", "all"} and len(named) > 1:
+            raise ConfigError(f"bayesian: expected '{name}' by itself, got {', '.join(named)}")

@@ -72,6 +72,11 @@ class DensityModel(GenerativeModel):
             raise ConfigError(
                 f"hidden: expected as many sizes as there are latents, {len(sizes.latents)}, got {len(sizes.hidden)}"
             )
+        if sizes.importance_samples > 1 and is_bayesian("decoder", bayesian):
+            # In training every draw of z has a draw of W beside it, and log E_q(W)[p(x|W)] − KL(W)/N is no bound.
+            raise ConfigError(
+                f"importance_samples: expected 1 where the decoder has Bayesian weights, got {sizes.importance_samples}"
+            )
         self.sizes = sizes
         self.layers = tuple(sizes.latents)
         self.x = as_input(space, sizes.convolutions)

@@ -191,7 +191,9 @@ class DeepGenerativeModel(GenerativeModel):
         return weights.logsumexp(-1)
 
     def log_bayes(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
-        """log p(y|x) ∝ mean_s L_s(x, y), the model's own posterior as far as the bounds are tight; [B, C].
+        """p(y|x) ∝ exp mean_s L_s(x, y), with λ on the likelihood; [B, C].
+
+        At λ = 1 it is the model's own posterior as far as the bounds are tight.
 
         Of Bernoulli data x is the grey value itself, not a draw: the likelihood is linear in x, so this is a bound on
         the expected log-evidence of the draws, by one q(z | x, y) for all of them.
@@ -288,7 +290,10 @@ class DeepGenerativeModel(GenerativeModel):
 
     @torch.no_grad()
     def _undisturbed(self, x: Tensor) -> Tensor:
-        """log q(y | x) without any noise, by the statistics of these rows, which count as the population's; [B, C]."""
+        """log q(y | x) without any noise, by the statistics of these rows, which count as the population's; [B, C].
+
+        Of an auxiliary model a is at its mean here and drawn in prediction, whose units vary a little more.
+        """
         with clean(self):
             return self.log_classifier(x, NoNoise(), samples=1)
 

@@ -46,7 +46,7 @@ class FAME(LadderModel):
         pixel_blocks: how many residual ones it has.
         concatenate: describe a pixel by those before it, beside z_1.
         batch_norm: normalise the hidden layers of encoder and decoder, as the paper does: so many train badly without.
-        importance_samples: K of the bound that is trained; 1 is the ELBO.
+        importance_samples: K of the bound that is trained; 1 is the ELBO, a Bayesian decoder takes no other.
         monte_carlo_samples: M, how many estimates of that bound a step averages over.
         classifier_hidden: sizes of the hidden layers of the classifier of the latent means.
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``classifier``, ``encoder``,

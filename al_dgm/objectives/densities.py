@@ -54,10 +54,9 @@ def binomial_log_density(x: Tensor, logits: Tensor, trials: int) -> Tensor:
     log_likelihood = trials * ((x * logits).sum(-1) - softplus_sum(logits))
     if trials == 1:
         return log_likelihood
-    counts = trials * x
-    top = torch.full((), float(trials + 1), dtype=x.dtype, device=x.device)
-    coefficient = torch.lgamma(top) - torch.lgamma(counts + 1) - torch.lgamma(trials - counts + 1)
-    return log_likelihood + coefficient.sum(-1)
+    counts = trials * x.double()  # a float32 of log 255! is off by the same 5e-5 in every feature
+    coefficient = math.lgamma(trials + 1) - torch.lgamma(counts + 1) - torch.lgamma(trials - counts + 1)
+    return log_likelihood + coefficient.sum(-1).to(log_likelihood.dtype)
 
 
 def softplus_sum(x: Tensor) -> Tensor:

@@ -6,8 +6,10 @@ import math
 
 
 def ramp(step: int, start: float, end: float) -> float:
-    """0 up to ``start``, linearly to 1 at ``end``, 1 from there on."""
-    return 1.0 if step >= end else max(0.0, (step - start) / (end - start))
+    """0 up to ``start``, linearly to 1 at ``end``, 1 from there on; a step where they are the same."""
+    if step >= end:
+        return 1.0
+    return 0.0 if step <= start else (step - start) / (end - start)
 
 
 def cosine(step: int, steps: int, start: float, end: float) -> float:

@@ -206,7 +206,7 @@ def test_statistics_of_normalised_layers_do_not_see_labelled_examples(corruption
         assert not torch.isclose(found[term][1:], expected[term][1:]).any()
 
 
-def test_each_unlabelled_example_counts_once_in_the_statistics_whatever_the_number_of_classes():
+def test_each_unlabelled_example_counts_once_in_the_statistics():
     """Rows weigh as q(y | z_1, x): mean and variance of the decoder's first layer, by plain loops over the pairs."""
     model, batch = small(batch_norm=True).train(), minibatch(source=NoNoise())
     with population_statistics(model):

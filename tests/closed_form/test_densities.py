@@ -78,6 +78,15 @@ def test_binomial_density_is_that_of_torch_and_scipy(draws, trials):
     torch.testing.assert_close(found, torch.from_numpy(expected))
 
 
+def test_binomial_density_of_many_features_is_as_exact_in_single_precision(draws):
+    """Errors of log 255! would be the same in every feature."""
+    counts = torch.randint(0, 256, (N, 784), generator=generator(0)).double()
+    double = densities.binomial_log_density(counts / 255, torch.zeros(784).double(), 255)
+    single = densities.binomial_log_density((counts / 255).float(), torch.zeros(784), 255)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), double, rtol=3e-7, atol=0)
+
+
 @pytest.mark.parametrize("trials", [1, 16])
 def test_binomial_probabilities_of_all_counts_sum_to_one(trials):
     counts = torch.arange(trials + 1.0)[:, None]
@@ -218,4 +227,5 @@ def test_ramp_and_cosine_pass_through_their_corners():
     """Warm-ups: 0 to the start, linear, 1 from the end; none at all is 1 from the first step."""
     assert [ramp(t, 2, 6) for t in (0, 2, 4, 6, 9)] == [0, 0, 0.5, 1, 1]
     assert ramp(0, 0, 0) == 1
+    assert [ramp(t, 3, 3) for t in (0, 2, 3, 4)] == [0, 0, 1, 1]
     assert [round(cosine(t, 10, 3.0, 1.0), 9) for t in (0, 5, 10, 11)] == [3, 2, 1, 1]

@@ -110,10 +110,13 @@ def test_what_is_generated_and_reconstructed_describes_x(name, kind):
 @every_generative
 @pytest.mark.parametrize("sizes", [(B, B), (0, B), (B, 0)], ids=["both sets", "no labels", "all labelled"])
 def test_options_that_change_the_networks_work_together(name, sizes):
-    """All that a model has of them at once, whatever there is to train on."""
+    """All that a model has of them at once, whatever there is to train on; no layer keeps anything of a minibatch."""
     options = {"batch_norm": True, "corruption": [0.5, 0.3], "enumeration": 2, "importance_samples": 2}
+    options["bayesian"] = ["classifier", "encoder"]
     model, x, (labelled, unlabelled) = spec(name, **options).build(0), data(), sizes
+    before = {key: value.clone() for key, value in model.state_dict().items()}
     terms = model.terms(minibatch(x[:labelled], torch.arange(labelled) % 3, x[:unlabelled]), Settings())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     rows = {"classification": labelled, "labelled_bound": labelled}
     for term, values in terms.items():
         assert len(values) == rows.get(term, unlabelled)
@@ -169,6 +172,25 @@ def test_training_by_importance_samples_trains_their_bound(name):
     assert one.terms(minibatch(x[:0], torch.zeros(0).long(), x), Settings())["unlabelled_bound"].shape == (B,)
     found = three.terms(minibatch(x[:0], torch.zeros(0).long(), x), Settings())["unlabelled_bound"]
     torch.testing.assert_close(found, importance_weighted_bound(three.log_importance(x, noise(1), 3)))
+
+
+@every_unsupervised
+def test_the_warm_up_reaches_what_is_trained(name):
+    """`Settings.latents` is the factor on the divergence."""
+    model, x = away_from_the_prior(name, "binomial"), data()
+    for latents in (0.0, 0.6):
+        terms = model.terms(minibatch(x[:0], torch.zeros(0).long(), x), Settings(latents=latents))
+        expected = model.infer(x, noise(1), 1, latents=latents).bound[0]
+        torch.testing.assert_close(terms["unlabelled_bound"], expected)
+
+
+@every_unsupervised
+@pytest.mark.parametrize("bayesian", ["all", "decoder", ["encoder", "decoder.last"]])
+def test_importance_samples_with_weights_of_their_own_are_refused(name, bayesian):
+    """log E_q(W)[p(x|W)] − KL(W)/N may exceed the evidence of the data."""
+    with pytest.raises(ConfigError, match=r"importance_samples: expected 1 where the decoder has Bayesian .*, got 2$"):
+        spec(name, bayesian=bayesian, importance_samples=2).build(0)
+    assert spec(name, bayesian=bayesian, monte_carlo_samples=2).build(0)
 
 
 @every_unsupervised

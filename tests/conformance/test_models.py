@@ -165,6 +165,13 @@ def test_an_unknown_network_is_refused_with_the_nearest_name(name, wrong, near):
 
 
 @every_generative
+@pytest.mark.parametrize("whole", ["none", "all"])
+def test_none_and_all_stand_by_themselves(name, whole):
+    with pytest.raises(ConfigError, match=rf"bayesian: expected '{whole}' by itself, got {whole}, classifier$"):
+        spec(name, bayesian=[whole, "classifier"]).build(0)
+
+
+@every_generative
 def test_bayesian_names_exactly_the_networks_that_carry_a_distribution(name):
     assert bayesian_layers(spec(name, bayesian="none").build(0)) == {}
     some = bayesian_layers(spec(name, bayesian=["classifier", "decoder"]).build(0))

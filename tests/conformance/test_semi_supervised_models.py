@@ -20,6 +20,7 @@ from small_models import (
     registered,
     represented,
     spec,
+    stirred,
 )
 from torch.nn import functional as F
 
@@ -103,6 +104,27 @@ def test_enumerated_and_given_labels_have_the_same_bound(name, kind):
             torch.testing.assert_close(terms["classification"], -enumerated.log_q[0, :, c], rtol=1e-5, atol=1e-5)
         expected = unlabelled_bound(enumerated.bound, enumerated.log_q)
         torch.testing.assert_close(terms["unlabelled_bound"], expected, rtol=1e-5, atol=1e-4)
+
+
+@every_semi_supervised
+def test_training_tempers_its_bounds_as_it_is_told(name):
+    """λ on the likelihood and the warm-up on the divergence, of an enumerated and of a given label."""
+    model, x, y = stirred(spec(name, bayesian="none", likelihood_weight=0.3).build(0)), data(), torch.arange(B) % C
+    found = model.terms(minibatch(x, y, x, NoNoise()), Settings(latents=0.6))
+    bounds = model.class_bounds(x, NoNoise(), 1, Tempering(0.3, 0.6))
+    expected = unlabelled_bound(bounds.bound, bounds.log_q)
+    torch.testing.assert_close(found["unlabelled_bound"], expected, rtol=1e-5, atol=1e-4)
+    given = expected if registered(name) == "cagem" else bounds.bound[0, torch.arange(B), y]
+    torch.testing.assert_close(found["labelled_bound"], given, rtol=1e-5, atol=1e-4)
+
+
+@every_semi_supervised
+def test_tempered_bounds_predict(name):
+    """p(y|x) ∝ exp mean_s L_s(x, y) with λ on the likelihood."""
+    model, x = stirred(spec(name, bayesian="none", likelihood_weight=0.3).build(0)), data()
+    tempered, whole = (model.class_bounds(x, NoNoise(), 1, Tempering(w)).bound[0].log_softmax(-1) for w in (0.3, 1.0))
+    torch.testing.assert_close(model.log_bayes(x, NoNoise(), 1), tempered)
+    assert not torch.allclose(tempered, whole)
 
 
 @every_semi_supervised
