@@ -15,6 +15,7 @@ CHECKS: dict[str, Check] = {
     "packages": machine.packages,
     "torch": machine.torch_devices,
     "disk": machine.disk,
+    "checkpoints": machine.checkpoints,
     "shared memory": machine.shared_memory,
     "params.yaml": project.params,
     "rounds.yaml": project.rounds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +17,7 @@ from al_dgm.config import load_params
 from al_dgm.distributed.address import check_cluster, cluster_address
 from al_dgm.learning.layout import Layout
 
-GIB = 2**30
+GIB, MIB, DAY = 2**30, 2**20, 24 * 60 * 60
 SHOWN = ("torch", "ray", "mlflow", "dvc", "pandas")
 INSTALL = "pip install -c constraints.txt -e ."
 LOW_DISK, NO_DISK = 2 * GIB, GIB // 4
@@ -73,6 +74,22 @@ def disk(layout: Layout) -> Iterator[Finding]:
             yield warn(subject, message, "`dvc gc --workspace` removes the cache of what is no longer used")
         else:
             yield ok(subject, message)
+
+
+def checkpoints(layout: Layout) -> Iterator[Finding]:
+    """Fits that were begun and not ended: asked for again they go on, but nobody asks after a change of code."""
+    files = [path for path in layout.checkpoints.rglob("*") if path.is_file()]
+    if not files:
+        yield ok("checkpoints", "no fit is unfinished")
+        return
+    fits = len({path.relative_to(layout.checkpoints).parts[0] for path in files})
+    size = sum(path.stat().st_size for path in files) / MIB
+    newest = max(path.stat().st_mtime for path in files)
+    message = f"{fits} unfinished {'fit' if fits == 1 else 'fits'}, {size:.0f} MiB in {layout.checkpoints}"
+    if time.time() - newest > DAY:
+        yield warn("checkpoints", message, "remove the folder, unless you mean to go on with them")
+    else:
+        yield ok("checkpoints", message)
 
 
 def shared_memory(_: Layout, folder: Path = Path("/dev/shm")) -> Iterator[Finding]:  # noqa: S108 - only looked at

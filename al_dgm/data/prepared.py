@@ -10,6 +10,7 @@ Model space is (stored − mean) / sd.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -71,6 +72,11 @@ class DatasetInfo(BaseModel):
     spread: float
     labelled: int
     permanent_ids: bool
+
+    def model_space(self) -> str:
+        """Twelve hex digits of what x means in model space: which features, and by which scale."""
+        plain = [self.feature_names, self.scale.mean, self.scale.sd]
+        return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

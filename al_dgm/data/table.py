@@ -20,6 +20,7 @@ from al_dgm.data.raw import Observation, RawData
 from al_dgm.errors import ConfigError, DataError
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+GAPS = {"NA", "N/A", "<NA>", "nan", "NaN", "null", "NULL", "None"}  # what programs write where there is nothing
 Kind = Literal["gaussian", "quantised", "bernoulli", "binomial"]
 
 
@@ -185,6 +186,11 @@ def _drawn(part: _Part, fraction: float, seed: int, label: str) -> np.ndarray:
 def _classes(part: _Part, label: str) -> tuple[str, ...]:
     """The class names that occur, sorted; numbers by their values."""
     names = pd.unique(part.labels[~pd.isna(part.labels)])
+    if gaps := sorted(GAPS & set(names)):
+        raise DataError(
+            f"{part.path}: column '{label}': expected an empty cell where there is no label, got '{gaps[0]}'; if that "
+            "is a class, name all of them in data.table.classes"
+        )
     if len(names) < 2:
         raise DataError(f"{part.path}: expected at least 2 classes in column '{label}', got {list(names)}")
     numbers = all(NUMBER.fullmatch(name) for name in names)

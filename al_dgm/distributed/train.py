@@ -217,7 +217,9 @@ class _MeanOverWorkers(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
-        return _mean_over_workers(gradients[0])
+        # By itself, not by `_mean_over_workers`: a gradient that is taken of an ensemble's members is mapped over too.
+        apply: Callable[[Tensor], Tensor] = _MeanOverWorkers.apply
+        return apply(gradients[0])
 
 
 def _mean_over_workers(values: Tensor) -> Tensor:

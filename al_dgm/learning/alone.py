@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from al_dgm.config import Params
-from al_dgm.data.prepared import DatasetInfo, load_holdout, load_ids, load_info, load_pool, load_truth
+from al_dgm.data.prepared import DatasetInfo, Holdout, load_holdout, load_ids, load_info, load_pool, load_truth
 from al_dgm.errors import ConfigError, DataError
 from al_dgm.labelling.ledger import consensus, read_ledger
 from al_dgm.labelling.seed_set import choose_seed_set
@@ -23,9 +23,10 @@ from al_dgm.learning.device import set_up_torch
 from al_dgm.learning.evaluate import log_predictive, scores
 from al_dgm.learning.job import ModelSpec, TrainingJob
 from al_dgm.learning.layout import Layout
-from al_dgm.learning.model_files import SPEC, load_model
+from al_dgm.learning.model_files import SPEC, labelled_ids, load_model
+from al_dgm.learning.outcome import read_json
 from al_dgm.learning.rounds import model_spec, of_data, predictor, training_data
-from al_dgm.learning.training import Train, Training, train_and_measure, write_json
+from al_dgm.learning.training import TIMINGS, Train, Training, train_and_measure, write_json
 from al_dgm.models import GenerativeModel, Model
 from al_dgm.models.ensemble import members_of
 from al_dgm.seeding import integer_seed
@@ -50,17 +51,17 @@ def train_alone(
         train: runs the job (`al_dgm.distributed.train.train`).
 
     Raises:
-        ConfigError: a parameter is wrong, ``start`` is another model, or ``out`` has one already.
+        ConfigError: a parameter is wrong, ``start`` is another model, or ``out`` has one already; a training that was
+            killed while it measured goes on.
         DataError: there is nothing to train on, or a file is missing or damaged.
     """
     began, info = time.monotonic(), load_info(layout.prepared)
-    if (out / SPEC).exists():
-        raise ConfigError(f"--out {out}: a model is there already; name another folder, or remove it")
     model, spec = checked_model(params, info), model_spec(params.model, info)
     known = known_labels(labels, layout, info, params.seed)
     if known.empty:
         _check_unsupervised(model, params)
-    weights, version = (None, None) if start is None else _start(start, spec, model, info)
+    weights, version = (None, None) if start is None else _start(start, spec, model, layout, info)
+    labelled = set(known.index) | (labelled_ids(start) if start is not None else set())
     job = TrainingJob(
         spec=spec,
         data=training_data(load_pool(layout.prepared), known, info.classes),
@@ -69,12 +70,12 @@ def train_alone(
         start=weights,
         label=f"{spec.name}: {len(known)} labels",
     )
+    about = {"known_labels": labels, "from": version, **_in_use(params)}
+    _refuse_finished(out, about)
     # Before the training, so that a folder that cannot be written is found out now.
-    saw_labels = not known.empty or (start is not None and _saw_labels(start))
-    about = {"known_labels": labels, "from": version, "saw_labels": saw_labels}
-    write_json(out / ABOUT, {**about, **_in_use(params)})
+    write_json(out / ABOUT, about)
     measures = predictor(params, 1, "measuring on the holdout")
-    training = Training(job, "alone", measures, model=out, rest=out, about={}, began=began)
+    training = Training(job, "alone", measures, model=out, rest=out, labelled=labelled, about={}, began=began)
     return train_and_measure(training, params.compute, layout, info, train)
 
 
@@ -100,10 +101,13 @@ def known_labels(wanted: str, layout: Layout, info: DatasetInfo, seed: int) -> p
             raise ConfigError(f"--labels: expected none, or one of each of {len(info.classes)} classes, got {count}")
         ids = choose_seed_set("balanced", count, load_ids(layout.prepared), info.classes, lambda: truth, seed)
         return pd.Series({name: truth[name] for name in ids}, dtype=object)
-    if not Path(wanted).exists():
+    if not Path(wanted).is_file():
         what = f"'{wanted}'" if Path(wanted).parent == Path() else f"'{wanted}', where there is no file"
         raise ConfigError(f"--labels: expected a number, all, none, or the file of a ledger, got {what}")
-    return consensus(read_ledger(Path(wanted)))
+    labels = consensus(read_ledger(Path(wanted)))
+    if labels.empty:
+        raise DataError(f"{wanted}: expected a ledger with at least one label, got none; `--labels none` needs none")
+    return labels
 
 
 def evaluate_alone(params: Params, layout: Layout, folder: Path, samples: int) -> dict[str, Any]:
@@ -118,16 +122,17 @@ def evaluate_alone(params: Params, layout: Layout, folder: Path, samples: int) -
         samples: K of the importance-weighted bound; see `al_dgm.learning.density`.
 
     Raises:
-        ConfigError: the model is one of other data.
+        ConfigError: the model is one of other data, or has learnt from labels of the holdout.
         DataError: a file is missing or damaged.
     """
     info = load_info(layout.prepared)
     holdout = load_holdout(layout.prepared, info)
     model, spec, version = load_alone(folder, info)
+    _refuse_leaks(folder, holdout)
     model.to(set_up_torch(params.compute))
     x = torch.from_numpy(holdout.x)
     measured = {"model": spec.name, "version": version, "examples": len(x)}
-    if _saw_labels(folder):
+    if labelled_ids(folder):
         predicted = log_predictive(model, x, info, predictor(params, 1, "predicting"))
         measured |= scores(predicted, holdout)
     if isinstance(model, GenerativeModel):
@@ -174,10 +179,13 @@ def _check_unsupervised(model: Model, params: Params) -> None:
     raise DataError(f"--labels: expected at least one, since {reason}, got none")
 
 
-def _start(folder: Path, spec: ModelSpec, model: Model, info: DatasetInfo) -> tuple[Mapping[str, Tensor], str]:
+def _start(
+    folder: Path, spec: ModelSpec, model: Model, layout: Layout, info: DatasetInfo
+) -> tuple[Mapping[str, Tensor], str]:
     """The saved weights that ``model`` is to start from, and their version."""
     saved, about, version = load_model(folder)
     _refuse_others(folder, about, {"name": spec.name, "ensemble": spec.ensemble, **of_data(info)})
+    _refuse_leaks(folder, load_holdout(layout.prepared, info))
     try:
         model.load_state_dict(saved.state_dict())
     except RuntimeError as error:
@@ -194,10 +202,13 @@ def _difference(spec: ModelSpec, saved: ModelSpec) -> str | None:
     return None
 
 
-def _saw_labels(folder: Path) -> bool:
-    """Whether the saved model was trained on labels, or on top of one that was; a round's always was."""
-    about = folder / ABOUT
-    return not about.exists() or bool(json.loads(about.read_text()).get("saw_labels", True))
+def _refuse_finished(out: Path, about: Mapping[str, Any]) -> None:
+    """Refuse a folder with a model, but for one of the same parameters whose measuring was killed."""
+    if not (out / SPEC).exists():
+        return
+    begun = (out / ABOUT).exists() and read_json(out / ABOUT) == json.loads(json.dumps(about))
+    if not begun or (out / TIMINGS).exists():
+        raise ConfigError(f"--out {out}: a model is there already; name another folder, or remove it")
 
 
 def _refuse_others(folder: Path, saved: ModelSpec, wanted: Mapping[str, Any]) -> None:
@@ -207,8 +218,26 @@ def _refuse_others(folder: Path, saved: ModelSpec, wanted: Mapping[str, Any]) ->
         ConfigError: with the first difference.
     """
     for name, value in wanted.items():
-        if getattr(saved, name) != value:
-            raise ConfigError(f"{folder}: expected a model with {name} {value}, got {getattr(saved, name)}")
+        if getattr(saved, name) == value:
+            continue
+        if name == "model_space":
+            raise ConfigError(
+                f"{folder}: expected a model of the prepared data, got one of other features or of another scale"
+            )
+        raise ConfigError(f"{folder}: expected a model with {name} {value}, got {getattr(saved, name)}")
+
+
+def _refuse_leaks(folder: Path, holdout: Holdout) -> None:
+    """Refuse to measure a model, or one that starts from it, on examples whose labels it has learnt.
+
+    Raises:
+        ConfigError: with one of them.
+    """
+    if leaked := labelled_ids(folder) & set(holdout.ids.tolist()):
+        raise ConfigError(
+            f"{folder}: expected a model that saw no label of the holdout, got one that saw {len(leaked)} of "
+            f"{len(holdout.ids)}, such as '{min(leaked)}'; was it trained with another seed?"
+        )
 
 
 def _in_use(params: Params) -> dict[str, Any]:

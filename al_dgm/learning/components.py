@@ -14,7 +14,8 @@ from al_dgm.errors import ConfigError
 from al_dgm.labelling import LABEL_SOURCES, build_source
 from al_dgm.learning.labels import check_source
 from al_dgm.learning.rounds import generative, model_spec
-from al_dgm.models import MODELS, Model
+from al_dgm.models import MODELS, DeepGenerativeModel, Model
+from al_dgm.models.ensemble import members_of
 from al_dgm.nn.corrupted import corrupted
 from al_dgm.registry import build, checked_options, lookup
 
@@ -46,16 +47,31 @@ def checked_model(params: Params, info: DatasetInfo) -> Model:
     _check_blocks(params.model, MODELS, "model")
     model = model_spec(params.model, info).build(seed=0)
     _check_consistency(params, model)
+    _check_neighbours(params, model)
     return model
 
 
 def _check_consistency(params: Params, model: Model) -> None:
     weight, name = params.training.consistency_weight, params.model.name
     if weight and not corrupted(model):
+        may_be = isinstance(members_of(model)[0], DeepGenerativeModel)
         raise ConfigError(
             f"training.consistency_weight: expected 0, got {weight}: the classifier of model '{name}' has no "
-            "corruption to be consistent under; [1.0, 0.3] is one"
+            f"corruption to be consistent under{'; [1.0, 0.3] is one' if may_be else ''}"
         )
+
+
+def _check_neighbours(params: Params, model: Model) -> None:
+    """Refuse to spread labels where they would not be."""
+    training = params.training
+    reasons = {
+        f"model '{params.model.name}' sees no unlabelled example": not model.generative,
+        "training.unlabelled_batch is 0": training.unlabelled_batch == 0,
+        "training.responsibility_end, until which labels are spread, is 0": training.responsibility_end == 0,
+    }
+    reason = next((reason for reason, holds in reasons.items() if holds), None)
+    if training.label_neighbours and reason:
+        raise ConfigError(f"training.label_neighbours: expected 0, got {training.label_neighbours}: {reason}")
 
 
 def _check_acquisition(params: Params, model: Model, info: DatasetInfo) -> None:

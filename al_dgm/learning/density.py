@@ -70,7 +70,7 @@ class LogLikelihood:
 
 def standard_error(values: Tensor) -> float:
     """Of the mean of independent values [N]; NaN of a single one."""
-    return values.std().item() / math.sqrt(len(values))
+    return values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def binarised_once(model: GenerativeModel, x: Tensor) -> Tensor:

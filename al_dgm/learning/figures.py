@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from al_dgm.files import write_atomically
 from al_dgm.learning.report_data import SKIPPED
 
 Array = npt.NDArray[Any]
@@ -44,6 +46,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "savefig.facecolor": "white",
     "text.color": INK,
+    "text.parse_math": False,  # a class that is called $1_$ is no formula
     "xtick.color": MUTED,
     "xtick.labelcolor": INK,
     "ytick.color": MUTED,
@@ -60,10 +63,11 @@ class QueriedExample:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG; equal figures write equal files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a PNG, atomically; equal figures write equal files."""
+    picture = io.BytesIO()
     with rc_context(_STYLE):
-        figure.savefig(path, metadata={"Software": None})
+        figure.savefig(picture, format="png", metadata={"Software": None})
+    write_atomically(path, picture.getvalue())
 
 
 @contextmanager

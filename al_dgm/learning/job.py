@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from al_dgm.config import TrainingParams
@@ -35,7 +36,10 @@ class ModelSpec:
         spread: standard deviation likewise.
         shape: of one example, as dataset.json has it; () in a model.json from before it was kept there.
         ensemble: how many members; 1 is the model alone.
+        model_space: which features x has, and by which scale, as a digest; "" where that is not known.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")  # model.json is checked when it is read
 
     name: str
     options: Mapping[str, Any]
@@ -45,7 +49,8 @@ class ModelSpec:
     centre: float
     spread: float
     shape: tuple[int, ...] = ()
-    ensemble: int = 1
+    ensemble: Annotated[int, Field(ge=1)] = 1
+    model_space: str = ""
 
     def build(self, seed: int) -> Model:
         """The model with initial weights drawn from ``seed``, each member of an ensemble from a stream of its own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from al_dgm.config import Choice, Params
 from al_dgm.data.prepared import DatasetInfo, load_ids, load_info, load_truth
@@ -65,15 +66,20 @@ def corrections(params: Params, layout: Layout, k: int) -> list[str]:
         return []
     query = read_query(layout.round(k) / "query.parquet")
     ledger = read_ledger(layout.round(k) / "labels.parquet")
-    taken = ledger[(ledger["query_id"] == query.id) & ledger["label"].notna()].set_index("id")["label"]
-    said = source.collect(query).labels.set_index("id")["label"].dropna()
+    own = (ledger["query_id"] == query.id) & (ledger["source"] == source.name)
+    taken, said = _in_words(ledger[own]), _in_words(source.collect(query).labels)
     stage = f"label@{k}" if k else "seed_set"
     return [
-        f"round {k} took '{taken[name]}' for {name}, which now says '{said[name]}'; "
-        f"`dvc repro -f -s {stage}` takes that"
-        for name in taken.index.intersection(said.index)
-        if taken[name] != said[name]
+        f"round {k} took {words} for {name}, which now says {now}; `dvc repro -f -s {stage}` takes that"
+        for name, words in taken.items()
+        if (now := said.get(name, "nothing")) != words
     ]
+
+
+def _in_words(answers: pd.DataFrame) -> dict[str, str]:
+    """Example id -> what was answered: a label before a skip."""
+    labels = answers.sort_values("label", kind="stable").drop_duplicates("id").set_index("id")["label"]
+    return {str(name): "a skip" if pd.isna(label) else f"'{label}'" for name, label in labels.items()}
 
 
 def _query(params: Params, layout: Layout, info: DatasetInfo, k: int) -> tuple[Query, LabelSource]:

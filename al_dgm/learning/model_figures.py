@@ -200,6 +200,7 @@ def unit_activity(layers: Sequence[Array]) -> Figure:
         axes.axhline(ACTIVE, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"active above {ACTIVE}")
         faintest = max(FAINTEST, min(ACTIVE, *(variances.min() for variances in layers)) / 3)
         axes.set(yscale="log", ylim=(faintest, None), xticks=[], xlabel="latent units, sorted")
+        axes.yaxis.set_major_formatter("{x:g}")  # powers would be formulas
         axes.set(ylabel="variance over x of the mean", title=f"{active} of {units} latent units are active")
         axes.grid(visible=False, axis="x")
         figure.legend(loc="outside right center")

@@ -1,28 +1,45 @@
-"""A trained model on disk: `model.safetensors` for the weights, `model.json` for everything else. No pickle."""
+"""A trained model on disk. No pickle.
+
+model.safetensors   the weights
+labelled.parquet    id of every example whose label it has learnt from
+model.json          everything else
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from al_dgm.errors import DataError
-from al_dgm.files import write_atomically
+from al_dgm.errors import ConfigError, DataError
+from al_dgm.files import read_table, write_atomically, write_table
 from al_dgm.learning.job import ModelSpec
 from al_dgm.models import Model
+from al_dgm.registry import describe
 
-WEIGHTS, SPEC = "model.safetensors", "model.json"
+WEIGHTS, LABELLED, SPEC = "model.safetensors", "labelled.parquet", "model.json"
 
 
-def save_model(folder: Path, spec: ModelSpec, model: Model) -> str:
-    """Write the model; returns its version, twelve hex digits of the SHA-256 of its weights."""
+def save_model(folder: Path, spec: ModelSpec, model: Model, labelled: Iterable[str] = ()) -> str:
+    """Write the model; returns its version, twelve hex digits of the SHA-256 of its weights.
+
+    Args:
+        folder: where to.
+        spec: what it is.
+        model: with its weights.
+        labelled: ids of the examples whose labels it has learnt from.
+    """
     weights = save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
     version = _version(weights)
     write_atomically(folder / WEIGHTS, weights)
+    write_table(folder / LABELLED, pa.table({"id": pa.array(sorted(labelled), pa.string())}))
     write_atomically(folder / SPEC, (json.dumps({**asdict(spec), "version": version}, indent=2) + "\n").encode())
     return version
 
@@ -34,19 +51,19 @@ def load_model(folder: Path) -> tuple[Model, ModelSpec, str]:
         DataError: a file is missing or damaged.
     """
     try:
-        content = json.loads((folder / SPEC).read_text())
-        version = content.pop("version")
-        listed = {name: tuple(content[name]) for name in ("classes", "shape") if name in content}
-        spec = ModelSpec(**{**content, **listed})
+        content = dict(json.loads((folder / SPEC).read_text()))
+        version = content.pop("version", None)
+        spec = TypeAdapter(ModelSpec).validate_python(content)
         stored = (folder / WEIGHTS).read_bytes()
-        weights = load(stored)
+        weights, model = load(stored), spec.build(seed=0)
     except FileNotFoundError as error:
         raise DataError(f"{error.filename or folder}: no model here; `dvc repro` or `al-dgm train` makes one") from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except ValidationError as error:
+        raise DataError(f"{folder}: not a model of al-dgm: {SPEC}: {describe(error)}") from None
+    except (ValueError, KeyError, TypeError, SafetensorError, ConfigError) as error:
         raise DataError(f"{folder}: not a model of al-dgm: {error}") from None
     if _version(stored) != version:
         raise DataError(f"{folder}: {WEIGHTS} and {SPEC} do not belong together: {SPEC} names version {version}")
-    model = spec.build(seed=0)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -54,6 +71,15 @@ def load_model(folder: Path) -> tuple[Model, ModelSpec, str]:
             f"{folder}: {WEIGHTS} and {SPEC} do not belong together: {str(error).splitlines()[-1].strip()}"
         ) from None
     return model.eval(), spec, version
+
+
+def labelled_ids(folder: Path) -> set[str]:
+    """Ids of the examples whose labels the saved model has learnt from.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    return set(read_table(folder / LABELLED, ["id"])["id"].to_pylist())
 
 
 def _version(weights: bytes) -> str:

@@ -40,21 +40,22 @@ def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
         train: runs the job (`al_dgm.distributed.train.train`).
     """
     began, info, folder = time.monotonic(), load_info(layout.prepared), layout.round(k)
+    labels = consensus(read_ledger(layout.round(k - 1) / "labels.parquet"))
     training = Training(
-        job=_job(params, layout, k, info),
+        job=_job(params, layout, k, info, labels),
         name=f"train-{params.fingerprint()}-{k}",
         predictor=predictor(params, k, "measuring on the holdout"),
         model=folder / "model",
         rest=folder,
+        labelled=labels.index,
         about={"round": k},
         began=began,
     )
     train_and_measure(training, params.compute, layout, info, train)
 
 
-def _job(params: Params, layout: Layout, k: int, info: DatasetInfo) -> TrainingJob:
-    """Round ``k``'s fit: on the labels that the ledger of the round before has, and on the rest of the pool."""
-    labels = consensus(read_ledger(layout.round(k - 1) / "labels.parquet"))
+def _job(params: Params, layout: Layout, k: int, info: DatasetInfo, labels: pd.Series) -> TrainingJob:
+    """Round ``k``'s fit: on ``labels``, example id -> class name, and on the rest of the pool."""
     if labels.empty:
         raise DataError("ledger: expected at least one label to train on, got none")
     return TrainingJob(
@@ -141,7 +142,8 @@ def of_data(info: DatasetInfo) -> dict[str, Any]:
     observation: dict[str, Any] = {"kind": info.observation.kind, "trials": info.observation.trials}
     if info.observation.kind == "quantised":
         observation["step"] = 1 / info.scale.sd[0]  # whole numbers, by the standard deviation that all have in common
-    return {"features": math.prod(info.shape), "classes": tuple(info.classes), "observation": observation}
+    about = {"features": math.prod(info.shape), "classes": tuple(info.classes), "observation": observation}
+    return {**about, "model_space": info.model_space()}
 
 
 def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> TrainingData:
@@ -158,8 +160,10 @@ def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> Trai
             f"ledger: expected examples of the pool, got '{unknown[0]}' and {len(unknown) - 1} more not in it"
         )
     index = {name: c for c, name in enumerate(classes)}
-    if strange := sorted(set(labels) - set(index)):
-        raise UnknownClassError(f"ledger: expected one of the classes, {describe_unknown(strange[0], classes)}")
+    strange = labels[~labels.isin(classes)]
+    if len(strange):
+        expected = f"ledger: example '{strange.index[0]}': expected one of the classes"
+        raise UnknownClassError(f"{expected}, {describe_unknown(strange.iloc[0], classes)}")
     rows = sorted((position[str(name)], index[label]) for name, label in labels.items())
     labelled, y = np.array(rows, dtype=np.int64).reshape(-1, 2).T
     rest = np.setdiff1d(np.arange(len(pool.ids)), labelled)

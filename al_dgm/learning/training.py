@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from al_dgm.learning.model_files import save_model
 from al_dgm.learning.predict import Predictor
 from al_dgm.models import Model
 
+TIMINGS = "timings.json"  # written last
 Train = Callable[[TrainingJob, ComputeParams, str, Path], tuple[Model, list[dict[str, float]]]]
 
 
@@ -37,6 +39,7 @@ class Training:
         predictor: measures it on the holdout.
         model: folder of the model.
         rest: folder of ``history.csv``, ``metrics.json``, ``predictions.parquet`` and ``timings.json``.
+        labelled: ids of the examples whose labels the model learns from, or whose it starts from has.
         about: what ``metrics.json`` says first.
         began: when the work on it did, by the monotonic clock.
     """
@@ -46,6 +49,7 @@ class Training:
     predictor: Predictor
     model: Path
     rest: Path
+    labelled: Collection[str]
     about: Mapping[str, Any]
     began: float
 
@@ -68,19 +72,27 @@ def train_and_measure(
     fit_began = time.monotonic()
     model, history = train(job, compute, key, layout.checkpoints)
     fit_seconds = time.monotonic() - fit_began
-    save_model(training.model, job.spec, model)
-    pd.DataFrame(history).to_csv(rest / "history.csv", index=False)
+    save_model(training.model, job.spec, model, training.labelled)
+    write_atomically(rest / "history.csv", pd.DataFrame(history).to_csv(index=False).encode())
     sizes = explained(model, job.data, job.recipe)
     model.to(set_up_torch(compute))
     measured = evaluate(model, load_holdout(layout.prepared, info), info, training.predictor, sizes)
     about = {**training.about, "labels": len(job.data.y), "model": job.spec.name, "steps": int(history[-1]["step"])}
     measured.write(rest, about)
     seconds = {"fit_seconds": fit_seconds, "evaluate_seconds": measured.seconds}
-    write_json(rest / "timings.json", {**seconds, "total_seconds": time.monotonic() - training.began})
+    write_json(rest / TIMINGS, {**seconds, "total_seconds": time.monotonic() - training.began})
     shutil.rmtree(layout.checkpoints / key, ignore_errors=True)  # only now is nothing lost without it
     return {**about, **measured.values}  # noqa: PD011 - metrics, no data frame
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` as JSON, atomically."""
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    """Write ``content`` as JSON, atomically; NaN and infinite numbers, which JSON does not have, as null."""
+    write_atomically(path, (json.dumps(_finite(content), indent=2, allow_nan=False) + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

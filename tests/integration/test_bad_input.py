@@ -241,6 +241,12 @@ CASES = [
         "training.consistency_weight: expected 0, got 1.0: the classifier of model 'm2' has no corruption to be …",
     ),
     Case(
+        "labels to spread where nothing spreads them",
+        sets(training__label_neighbours=5, training__responsibility_start=0.0, training__responsibility_end=0.0),
+        TRAIN,
+        "training.label_neighbours: expected 0, got 5: training.responsibility_end, until which labels are spread, …",
+    ),
+    Case(
         "unknown acquisition function, before training",
         sets(acquisition__name="blad"),
         TRAIN,
@@ -325,6 +331,12 @@ CASES = [
         writes("rounds/1/model/model.safetensors", "not safetensors"),
         ACQUIRE,
         "…/rounds/1/model: not a model of al-dgm: …",
+    ),
+    Case(
+        "a description of no model",
+        writes("rounds/1/model/model.json", '{"version": "1", "ensemble": 0}'),
+        ACQUIRE,
+        "…/rounds/1/model: not a model of al-dgm: model.json: …",
     ),
     Case(
         "people asked about row numbers",

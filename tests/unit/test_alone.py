@@ -10,11 +10,11 @@ import torch
 from small_project import make_project
 
 from al_dgm.config import load_params
-from al_dgm.data.prepared import load_info, load_truth
+from al_dgm.data.prepared import Scale, load_holdout, load_info, load_truth
 from al_dgm.errors import AlDgmError, ConfigError, DataError
-from al_dgm.labelling.ledger import consensus, read_ledger
+from al_dgm.labelling.ledger import consensus, empty, read_ledger, write_ledger
 from al_dgm.learning.alone import draw_alone, evaluate_alone, known_labels, load_alone, train_alone
-from al_dgm.learning.model_files import load_model, save_model
+from al_dgm.learning.model_files import labelled_ids, load_model, save_model
 from al_dgm.learning.rounds import train_round
 
 
@@ -55,7 +55,7 @@ def test_on_the_same_labels_it_is_the_first_rounds_model(project, params, tmp_pa
     assert measured == found
     assert {"round": 1, **measured} == json.loads((project.layout.round(1) / "metrics.json").read_text())
     assert {path.name for path in out.iterdir()} == {
-        *("model.json", "model.safetensors", "params.json"),
+        *("model.json", "model.safetensors", "labelled.parquet", "params.json"),
         *("history.csv", "metrics.json", "predictions.parquet", "timings.json"),
     }
     used = json.loads((out / "params.json").read_text())
@@ -136,6 +136,8 @@ def test_the_folder_is_tried_before_the_training(project, params, tmp_path):
     ("labels", "start", "changes", "message"),
     [
         ("100", None, [], "seed set: expected at least 50 examples of class 'upper', got 30"),
+        ("", None, [], "--labels: expected a number, all, none, or the file of a ledger, got ''"),
+        (".", None, [], "--labels: expected a number, all, none, or the file of a ledger, got '.'"),
         ("some", None, [], "--labels: expected a number, all, none, or the file of a ledger, got 'some'"),
         ("-3", None, [], "--labels: expected a number, all, none, or the file of a ledger, got '-3'"),
         (__file__, None, [], "test_alone.py: expected a Parquet file"),
@@ -148,6 +150,8 @@ def test_the_folder_is_tried_before_the_training(project, params, tmp_path):
         ("6", "m2", ["model.m2.bayesian=none"], "with the sizes of model.m2: bayesian none, got classifier"),
         ("1", None, [], "--labels: expected none, or one of each of 2 classes, got 1"),
         ("no/ledger.parquet", None, [], "the file of a ledger, got 'no/ledger.parquet', where there is no file"),
+        ("6", None, ["training.label_neighbours=5", "model.name=mlp"], "got 5: model 'mlp' sees no unlabelled example"),
+        ("6", None, ["training.label_neighbours=5", "training.unlabelled_batch=0"], "training.unlabelled_batch is 0"),
         ("6", None, ["training.consistency_weight=4.0"], "training.consistency_weight: expected 0, got 4.0: the class"),
         ("6", None, ["model.m2.latent=0"], "model.m2.latent: input should be greater than 0, got 0"),
         ("6", None, ["model.m2.hidden=[8, -1]"], "model.m2.hidden.1: input should be greater than 0, got -1"),
@@ -174,8 +178,52 @@ def test_a_model_in_the_way_is_left_alone(project, params, tmp_path):
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_training_that_was_killed_while_it_measured_goes_on(project, params, tmp_path):
+    """Under the same parameters and no others."""
+    train_alone(params, project.layout, "6", tmp_path, None, Trainer())
+    whole = (tmp_path / "metrics.json").read_bytes()
+    for name in ("metrics.json", "timings.json"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match="a model is there already"):
+        train_alone(params, project.layout, "8", tmp_path, None, Trainer())
+    train_alone(params, project.layout, "6", tmp_path, None, Trainer())
+    assert (tmp_path / "metrics.json").read_bytes() == whole
+
+
+def test_a_ledger_without_labels_is_none_to_train_on(project, params, tmp_path):
+    path = tmp_path / "ledger.parquet"
+    write_ledger(path, empty())
+    with pytest.raises(DataError, match=r"ledger.parquet: expected a ledger with at least one label, got none"):
+        train_alone(params, project.layout, str(path), tmp_path / "out", None, Trainer())
+
+
+def test_a_model_remembers_whose_labels_it_has_learnt_from(project, params, tmp_path):
+    """Those of the model that it started from too; so does a round's."""
+    truth = load_truth(project.layout.prepared)
+    for name, labels, start in (("all", "all", None), ("six", "6", None), ("tuned", "6", tmp_path / "all")):
+        train_alone(params, project.layout, labels, tmp_path / name, start, Trainer())
+    assert labelled_ids(tmp_path / "all") == labelled_ids(tmp_path / "tuned") == set(truth)
+    train_round(params, project.layout, 1, Trainer())
+    six = set(read_ledger(project.layout.round(0) / "labels.parquet")["id"])
+    assert labelled_ids(tmp_path / "six") == labelled_ids(project.layout.round(1) / "model") == six
+
+
+def test_a_model_that_saw_labels_of_the_holdout_is_neither_measured_nor_started_from(project, params, tmp_path):
+    """As one would have that was trained on another split."""
+    train_alone(params, project.layout, "6", tmp_path / "model", None, Trainer())
+    held = load_holdout(project.layout.prepared, load_info(project.layout.prepared)).ids
+    model, spec, _ = load_model(tmp_path / "model")
+    save_model(tmp_path / "model", spec, model, ["another", *sorted(held)[2:4]])
+    leaked = f"expected a model that saw no label of the holdout, got one that saw 2 of 20, such as '{sorted(held)[2]}'"
+    with pytest.raises(ConfigError, match=re.escape(leaked)):
+        evaluate_alone(params, project.layout, tmp_path / "model", samples=2)
+    with pytest.raises(ConfigError, match=re.escape(leaked)):
+        train_alone(params, project.layout, "6", tmp_path / "out", tmp_path / "model", Trainer())
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_of_other_data_is_not_measured(project, params, tmp_path):
-    """Features, classes and the kind of observation have to agree."""
+    """Features, classes, the kind of observation, and what x means have to agree."""
     train_alone(params, project.layout, "6", tmp_path, None, Trainer())
     info = load_info(project.layout.prepared)
     load_alone(tmp_path, info)
@@ -186,6 +234,9 @@ def test_a_model_of_other_data_is_not_measured(project, params, tmp_path):
     }
     for field, value in others.items():
         with pytest.raises(ConfigError, match="expected a model with "):
+            load_alone(tmp_path, info.model_copy(update={field: value}))
+    for field, value in {"feature_names": ("a", "b"), "scale": Scale(mean=(0.0,), sd=(3.0,))}.items():
+        with pytest.raises(ConfigError, match="got one of other features or of another scale"):
             load_alone(tmp_path, info.model_copy(update={field: value}))
 
 

@@ -1,4 +1,6 @@
 import json
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from small_project import PROJECT, make_project
 from al_dgm.cli import app, main
 from al_dgm.cli.doctor import CHECKS, Level, examine
 from al_dgm.cli.finding import warn
-from al_dgm.cli.machine import disk, packages, ray, shared_memory
+from al_dgm.cli.machine import checkpoints, disk, packages, ray, shared_memory
 from al_dgm.config import load_rounds
 from al_dgm.files import read_table, write_table
 from al_dgm.labelling.ledger import read_ledger, write_ledger
@@ -199,11 +201,12 @@ def test_status_sees_an_answer_that_was_corrected_after_its_round(project, al_dg
     assert project.run("pipelines.label", "--round", "1").returncode == 0
     assert "corrected" not in al_dgm("status")[1]
     name = file.read_text().splitlines()[2].partition(",")[0]
-    file.write_text(file.read_text().replace("2,upper\n", "2,lower\n"))
-    (line,) = [line for line in al_dgm("status")[1].splitlines() if line.startswith("corrected")]
-    assert line == (
-        f"corrected: round 1 took 'upper' for {name}, which now says 'lower'; `dvc repro -f -s label@1` takes that"
-    )
+    for said, now in (("lower", "'lower'"), ("skip", "a skip"), ("", "nothing")):
+        file.write_text(re.sub("2,.*\n", f"2,{said}\n", file.read_text()))
+        (line,) = [line for line in al_dgm("status")[1].splitlines() if line.startswith("corrected")]
+        assert line == (
+            f"corrected: round 1 took 'upper' for {name}, which now says {now}; `dvc repro -f -s label@1` takes that"
+        )
 
 
 def test_status_asks_dvc_what_is_out_of_date(project, al_dgm):
@@ -430,6 +433,20 @@ def test_doctor_compares_installed_with_required_versions(project, monkeypatch):
     assert old.message.startswith("expected torch>=99, got ")
     assert missing.message == "no-such-package is not installed; expected no-such-package>=1"
     assert {old.level, missing.level} == {Level.FAIL}
+
+
+def test_doctor_counts_unfinished_fits(project):
+    """And warns of them when nobody has gone on with any for a day."""
+    assert [finding.message for finding in checkpoints(project.layout)] == ["no fit is unfinished"]
+    for name in ("train-a", "alone-b/deeper"):
+        folder = project.layout.checkpoints / name
+        folder.mkdir(parents=True)
+        (folder / "state.pt").write_bytes(bytes(2**20))
+    (found,) = checkpoints(project.layout)
+    assert (found.level, found.message) == (Level.OK, f"2 unfinished fits, 2 MiB in {project.layout.checkpoints}")
+    for path in project.layout.checkpoints.rglob("state.pt"):
+        os.utime(path, (0, 0))
+    assert [finding.level for finding in checkpoints(project.layout)] == [Level.WARN]
 
 
 def test_doctor_watches_disk_and_shared_memory(project, monkeypatch):

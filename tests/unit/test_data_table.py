@@ -103,14 +103,23 @@ def test_the_holdout_may_be_a_second_file(tmp_path, labelled_pool):
         (["10", "9", "b"], ("10", "9", "b")),
         (["zebra", "Ape", "cat"], ("Ape", "cat", "zebra")),
         (["1", "01", "2"], ("01", "1", "2")),
-        (["NA", "null", "nan"], ("NA", "nan", "null")),
         ([" cat", "cat ", "dog"], ("cat", "dog")),
     ],
 )
 def test_the_order_of_classes(tmp_path, labels, classes):
-    """By name, numbers by value; nothing that a person may call a class is taken for an empty cell."""
+    """By name, numbers by value."""
     path = csv(tmp_path, "a,label\n" + "".join(f"{i},{y}\n" for i, y in enumerate(labels)))
     assert table(0, path, holdout=0.4).classes == classes
+
+
+@pytest.mark.parametrize("gap", ["NA", "nan", "null", "None"])
+def test_what_programs_write_for_nothing_is_a_class_only_by_name(tmp_path, gap):
+    """Nothing that a person may call a class is taken for an empty cell, or the other way round."""
+    path = csv(tmp_path, f"a,label\n1,x\n2,y\n3,{gap}\n4,x\n")
+    with pytest.raises(DataError, match=rf"column 'label': expected an empty cell .* got '{gap}'; if that is a class"):
+        table(0, path, holdout=0.4)
+    raw = table(0, path, holdout=0.4, classes=["x", "y", gap])
+    assert raw.labels.tolist() == ["x", "y", gap, "x"]
 
 
 def test_whole_numbers_as_labels(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from al_dgm.learning import model_figures
-from al_dgm.learning.figures import principal_plane
+from al_dgm.learning.figures import principal_plane, save
 
 STREAM = np.random.default_rng(0)
 
@@ -36,6 +36,26 @@ def test_a_grid_names_its_rows_where_they_have_names():
     assert words(axes) == ["a", "b", "c"]
     assert (axes.get_title(loc="left"), axes.get_xlabel()) == ("Generated", "a note")
     assert words(model_figures.image_grid(images(3, 4), [], "", "").axes[0]) == []
+
+
+def test_names_are_no_formulas(tmp_path):
+    """Dollars are drawn as they are, in titles, legends, and beside rows; a logarithmic axis has numbers."""
+    names = ["$1_$", "$a^$"]
+    drawn = [
+        model_figures.image_grid(images(2, 4), names, "$x_$", "$^$"),
+        model_figures.latent_planes([STREAM.normal(size=(6, 2))], np.arange(6) % 2, names),
+        model_figures.generated_points(STREAM.normal(size=(5, 2)), {name: np.zeros((3, 2)) for name in names}, names),
+        model_figures.unit_activity([np.array([1.0, 1e-4])]),
+    ]
+    for number, figure in enumerate(drawn):
+        save(figure, tmp_path / f"{number}.png")
+    assert [text.get_text() for text in drawn[-1].axes[0].get_yticklabels()][1:-1] == [
+        "0.0001",
+        "0.001",
+        "0.01",
+        "0.1",
+        "1",
+    ]
 
 
 def test_analogies_frame_the_class_that_each_original_has():
