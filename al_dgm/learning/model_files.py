@@ -21,10 +21,12 @@ from safetensors.torch import load, save
 from al_dgm.errors import ConfigError, DataError
 from al_dgm.files import read_table, write_atomically, write_table
 from al_dgm.learning.job import ModelSpec
+from al_dgm.learning.outcome import read_json
 from al_dgm.models import Model
 from al_dgm.registry import describe
 
 WEIGHTS, LABELLED, SPEC = "model.safetensors", "labelled.parquet", "model.json"
+MISSING = "no model here; `dvc repro` or `al-dgm train` makes one"
 
 
 def save_model(folder: Path, spec: ModelSpec, model: Model, labelled: Iterable[str] = ()) -> str:
@@ -50,16 +52,12 @@ def load_model(folder: Path) -> tuple[Model, ModelSpec, str]:
     Raises:
         DataError: a file is missing or damaged.
     """
+    spec, version = _read_spec(folder)
     try:
-        content = dict(json.loads((folder / SPEC).read_text()))
-        version = content.pop("version", None)
-        spec = TypeAdapter(ModelSpec).validate_python(content)
         stored = (folder / WEIGHTS).read_bytes()
         weights, model = load(stored), spec.build(seed=0)
     except FileNotFoundError as error:
-        raise DataError(f"{error.filename or folder}: no model here; `dvc repro` or `al-dgm train` makes one") from None
-    except ValidationError as error:
-        raise DataError(f"{folder}: not a model of al-dgm: {SPEC}: {describe(error)}") from None
+        raise DataError(f"{error.filename}: {MISSING}") from None
     except (ValueError, KeyError, TypeError, SafetensorError, ConfigError) as error:
         raise DataError(f"{folder}: not a model of al-dgm: {error}") from None
     if _version(stored) != version:
@@ -80,6 +78,18 @@ def labelled_ids(folder: Path) -> set[str]:
         DataError: the file is missing or damaged.
     """
     return set(read_table(folder / LABELLED, ["id"])["id"].to_pylist())
+
+
+def _read_spec(folder: Path) -> tuple[ModelSpec, str]:
+    """What ``model.json`` says, and the version of the weights that it belongs to."""
+    if not (folder / SPEC).exists():
+        raise DataError(f"{folder / SPEC}: {MISSING}")
+    content = read_json(folder / SPEC)
+    version = str(content.pop("version", None))
+    try:
+        return TypeAdapter(ModelSpec).validate_python(content), version
+    except ValidationError as error:
+        raise DataError(f"{folder}: not a model of al-dgm: {SPEC}: {describe(error)}") from None
 
 
 def _version(weights: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -144,6 +145,26 @@ def test_a_missing_or_damaged_model_is_a_data_error(name, tmp_path):
         load_model(tmp_path)
     (tmp_path / WEIGHTS).write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match="not a model of al-dgm"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("{", r"model.json: not valid JSON: "),
+        ("null", r"model.json: expected a JSON object, got NoneType"),
+        ({"ensemble": 0}, r"not a model of al-dgm: model.json: ensemble: input should be greater than or equal to 1"),
+        ({"classes": 3}, r"not a model of al-dgm: model.json: classes: input should be a valid tuple, got 3"),
+        ({"colour": 3}, r"not a model of al-dgm: model.json: colour: "),
+        ({"observation": {"kind": "poisson"}}, r"not a model of al-dgm: 'poisson'"),
+        ({"options": {"hiden": [3]}}, r"not a model of al-dgm: model.m2.hiden: unknown option \(did you mean 'hidden'"),
+    ],
+)
+def test_a_damaged_description_is_a_data_error(damage, message, tmp_path):
+    save_model(tmp_path, spec("m2"), spec("m2").build(0))
+    content = json.loads((tmp_path / SPEC).read_text())
+    (tmp_path / SPEC).write_text(damage if isinstance(damage, str) else json.dumps({**content, **damage}))
+    with pytest.raises(DataError, match=rf"^{re.escape(str(tmp_path))}.*{message}"):
         load_model(tmp_path)
 
 
