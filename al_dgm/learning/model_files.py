@@ -1,8 +1,10 @@
-"""A trained model on disk. No pickle.
+"""A trained model on disk:
 
-model.safetensors   the weights
-labelled.parquet    id of every example whose label it has learnt from
-model.json          everything else
+    model.safetensors   the weights
+    labelled.parquet    id of every example whose label it has learnt from
+    model.json          everything else, written last
+
+Nothing is unpickled.
 """
 
 from __future__ import annotations
