@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -78,13 +79,17 @@ def disk(layout: Layout) -> Iterator[Finding]:
 
 def checkpoints(layout: Layout) -> Iterator[Finding]:
     """Fits that were begun and not ended: asked for again they go on, but nobody asks after a change of code."""
-    files = [path for path in layout.checkpoints.rglob("*") if path.is_file()]
-    if not files:
+    kept: dict[Path, os.stat_result] = {}
+    for path in layout.checkpoints.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a fit that runs replaces its files
+            if path.is_file():
+                kept[path] = path.stat()
+    if not kept:
         yield ok("checkpoints", "no fit is unfinished")
         return
-    fits = len({path.relative_to(layout.checkpoints).parts[0] for path in files})
-    size = sum(path.stat().st_size for path in files) / MIB
-    newest = max(path.stat().st_mtime for path in files)
+    fits = len({path.relative_to(layout.checkpoints).parts[0] for path in kept})
+    size = sum(stat.st_size for stat in kept.values()) / MIB
+    newest = max(stat.st_mtime for stat in kept.values())
     message = f"{fits} unfinished {'fit' if fits == 1 else 'fits'}, {size:.0f} MiB in {layout.checkpoints}"
     if time.time() - newest > DAY:
         yield warn("checkpoints", message, "remove the folder, unless you mean to go on with them")

@@ -142,8 +142,12 @@ def of_data(info: DatasetInfo) -> dict[str, Any]:
     observation: dict[str, Any] = {"kind": info.observation.kind, "trials": info.observation.trials}
     if info.observation.kind == "quantised":
         observation["step"] = 1 / info.scale.sd[0]  # whole numbers, by the standard deviation that all have in common
-    about = {"features": math.prod(info.shape), "classes": tuple(info.classes), "observation": observation}
-    return {**about, "model_space": info.model_space()}
+    return {
+        "features": math.prod(info.shape),
+        "classes": tuple(info.classes),
+        "observation": observation,
+        "model_space": info.model_space(),
+    }
 
 
 def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> TrainingData:
