@@ -1,9 +1,11 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -447,6 +449,22 @@ def test_doctor_counts_unfinished_fits(project):
     for path in project.layout.checkpoints.rglob("state.pt"):
         os.utime(path, (0, 0))
     assert [finding.level for finding in checkpoints(project.layout)] == [Level.WARN]
+
+
+def test_doctor_counts_while_fits_end(project, monkeypatch):
+    """Files and folders that were listed and are gone when they are looked at count for nothing."""
+    for name in ("train-a", "train-b"):
+        (project.layout.checkpoints / name).mkdir(parents=True)
+        (project.layout.checkpoints / name / "state.pt").touch()
+    look = Path.stat
+
+    def look_too_late(path, **options):
+        if project.layout.checkpoints in path.parents:
+            shutil.rmtree(project.layout.checkpoints, ignore_errors=True)
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", look_too_late)
+    assert [finding.message for finding in checkpoints(project.layout)] == ["no fit is unfinished"]
 
 
 def test_doctor_watches_disk_and_shared_memory(project, monkeypatch):
