@@ -155,7 +155,7 @@ class Label:
 
     def times(self, weight: Tensor, matmul: torch.dtype | None) -> Tensor:  # noqa: ARG002 - nothing is multiplied
         """``scale`` · row y of W for every row, [R, H]."""
-        return self.scale * self.pairs.look_up(weight)
+        return self.pairs.look_up(self.scale * weight)  # scaled while there are C rows of it, not R
 
     def squared(self) -> Label:
         """Entry by entry."""

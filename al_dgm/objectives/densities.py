@@ -54,9 +54,19 @@ def binomial_log_density(x: Tensor, logits: Tensor, trials: int) -> Tensor:
     log_likelihood = trials * ((x * logits).sum(-1) - softplus_sum(logits))
     if trials == 1:
         return log_likelihood
-    counts = trials * x.double()  # a float32 of log 255! is off by the same 5e-5 in every feature
-    coefficient = math.lgamma(trials + 1) - torch.lgamma(counts + 1) - torch.lgamma(trials - counts + 1)
-    return log_likelihood + coefficient.sum(-1).to(log_likelihood.dtype)
+    counts = (trials * x).round().long().clamp(0, trials)  # of NaN any: the likelihood is NaN
+    coefficients = log_binomial_coefficients(trials, x.device).index_select(0, counts.flatten()).view_as(counts)
+    return log_likelihood + coefficients.sum(-1).to(log_likelihood.dtype)
+
+
+def log_binomial_coefficients(trials: int, device: torch.device) -> Tensor:
+    """log (trials over k) for k = 0, ..., trials, of which a feature's is looked up; float64, [trials + 1].
+
+    A float32 of log 255! is off by the same 5e-5 in every feature. And a logarithm of the gamma function for each
+    feature instead of each k took a third of a training step on the digits.
+    """
+    k = torch.arange(trials + 1, dtype=torch.float64, device=device)
+    return math.lgamma(trials + 1) - torch.lgamma(k + 1) - torch.lgamma(trials - k + 1)
 
 
 def softplus_sum(x: Tensor) -> Tensor:
