@@ -23,12 +23,14 @@ from common import (
     Result,
     Setting,
     Unit,
+    add_recipe_options,
     add_unit_options,
     censored_median,
     digest,
     one_of,
     paired_interval,
     parser,
+    recipe,
     report,
     results_by,
     run_units,
@@ -36,7 +38,7 @@ from common import (
 )
 from digits_data import Split, fit_and_measure, load_split
 
-from al_dgm.config import Params, load_params
+from al_dgm.config import Params
 from al_dgm.errors import one_line_errors
 from al_dgm.learning.metrics import area_under_curve, labels_to
 from al_dgm.learning.rounds import choose
@@ -180,9 +182,9 @@ def main() -> None:
         help=one_of(ACQUISITIONS),
     )
     options.add_argument("--most", type=int, default=LABELS[-1], choices=LABELS, metavar="N", help="stop at N labels")
-    options.add_argument("--params", default="params.yaml", help="the recipe (default: %(default)s)")
+    add_recipe_options(options)
     given = options.parse_args()
-    params = load_params(given.params)
+    params = recipe(given)
     units = make_units(params, given.seeds, given.acquisitions, given.most)
     raw = RawFile(given.results / "raw" / "al_digits.jsonl")
     run_units(units, partial(work, params), raw, given.jobs, given.budget_seconds)

@@ -30,7 +30,7 @@ import psutil
 from pydantic import BaseModel
 from scipy import stats
 
-from al_dgm.config import Choice, Params, parse_params
+from al_dgm.config import Choice, Params, load_params, parse_params
 from al_dgm.errors import DataError, NonFiniteScoreError, TrainingError
 from al_dgm.files import write_atomically
 
@@ -54,6 +54,18 @@ def add_unit_options(made: argparse.ArgumentParser, seeds: int) -> None:
     made.add_argument("--seeds", type=int, default=seeds, help="paired seeds 0, 1, … (default: %(default)s)")
     made.add_argument("--jobs", type=int, default=1, help="units at a time, one process each (default: %(default)s)")
     made.add_argument("--budget-seconds", type=float, default=math.inf, help="start no unit after this many seconds")
+
+
+def add_recipe_options(made: argparse.ArgumentParser) -> None:
+    """The options of a benchmark that trains by params.yaml; `recipe` reads them."""
+    made.add_argument("--params", default="params.yaml", help="the recipe (default: %(default)s)")
+    made.add_argument("--compile", action="store_true", help="train compiled: many fits share a program (needs g++)")
+
+
+def recipe(given: argparse.Namespace) -> Params:
+    """The params.yaml that a command line asks for."""
+    params = load_params(given.params)
+    return with_changes(params, {"compute.compile": True}) if given.compile else params
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.compiler.config
 
 from al_dgm.config import Params
 from al_dgm.data import DATASETS
@@ -23,6 +24,8 @@ from al_dgm.learning.job import TrainingJob
 from al_dgm.learning.rounds import model_spec, predictor, training_data
 from al_dgm.models import Model
 from al_dgm.seeding import integer_seed
+
+MANY_PROGRAMS = 256  # of one process: each variant and each number of labels has its own; torch allows 8, unless told
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def training_job(params: Params, split: Split, labels: pd.Series, k: int = 1) ->
 def fit_and_measure(params: Params, split: Split, labels: pd.Series, k: int = 1) -> tuple[Model, dict[str, Any]]:
     """Round ``k``'s model, trained on ``labels`` in this process, and its metrics on the holdout."""
     job = training_job(params, split, labels, k)
-    model, _ = job.run(torch.device("cpu"))
+    torch.compiler.config.recompile_limit = MANY_PROGRAMS
+    model, _ = job.run(torch.device("cpu"), compile_step=params.compute.compile)
     model.eval()
     sizes = explained(model, job.data, job.recipe)
     evaluation = evaluate(model, split.holdout, split.info, predictor(params, k, "measuring"), sizes)

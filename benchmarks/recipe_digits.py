@@ -25,18 +25,20 @@ from common import (
     Result,
     Setting,
     Unit,
+    add_recipe_options,
     add_unit_options,
     compared_rows,
     digest,
     one_of,
     parser,
+    recipe,
     report,
     run_units,
     with_changes,
 )
 from digits_data import Split, fit_and_measure, label_spreading_accuracy, prepare_split
 
-from al_dgm.config import Params, load_params
+from al_dgm.config import Params
 from al_dgm.data.raw import Observation, RawData
 from al_dgm.errors import ChecksumError, DataError, one_line_errors
 from al_dgm.seeding import rng
@@ -145,9 +147,9 @@ def main() -> None:
         "--labels", type=int, nargs="+", default=LABELS, metavar="N", help="known labels (default: %(default)s)"
     )
     options.add_argument("--variants", nargs="+", default=every, choices=every, metavar="NAME", help=one_of(every))
-    options.add_argument("--params", default="params.yaml", help="the recipe (default: %(default)s)")
+    add_recipe_options(options)
     given = options.parse_args()
-    params = load_params(given.params)
+    params = recipe(given)
     read_digits(given.data)  # refuse a wrong file before the first fit
     units = make_units(params, given.seeds, given.labels, given.variants)
     raw = RawFile(given.results / "raw" / "recipe_digits.jsonl")

@@ -23,18 +23,20 @@ from common import (
     Result,
     Setting,
     Unit,
+    add_recipe_options,
     add_unit_options,
     compared_rows,
     digest,
     one_of,
     parser,
+    recipe,
     report,
     run_units,
     with_changes,
 )
 from digits_data import Split, class_indices, fit_and_measure, label_spreading_accuracy, load_split
 
-from al_dgm.config import Params, load_params
+from al_dgm.config import Params
 from al_dgm.errors import one_line_errors
 
 MODELS = {
@@ -113,9 +115,9 @@ def main() -> None:
     options.add_argument(
         "--methods", nargs="+", default=METHODS, choices=METHODS, metavar="METHOD", help=one_of(METHODS)
     )
-    options.add_argument("--params", default="params.yaml", help="the recipe (default: %(default)s)")
+    add_recipe_options(options)
     given = options.parse_args()
-    params = load_params(given.params)
+    params = recipe(given)
     units = make_units(params, given.seeds, given.labels, given.methods)
     raw = RawFile(given.results / "raw" / "ssl_digits.jsonl")
     run_units(units, partial(work, params), raw, given.jobs, given.budget_seconds)

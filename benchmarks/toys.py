@@ -32,11 +32,13 @@ from common import (
     Result,
     Setting,
     Unit,
+    add_recipe_options,
     add_unit_options,
     censored_median,
     digest,
     mean_and_sd,
     parser,
+    recipe,
     report,
     results_by,
     run_units,
@@ -46,7 +48,7 @@ from digits_data import fit_and_measure, load_split
 from moons_data import best_possible_error, six_labels, trained_adgm
 from toy_figures import accuracy_over_labels
 
-from al_dgm.config import Params, load_params
+from al_dgm.config import Params
 from al_dgm.errors import one_line_errors
 from al_dgm.learning.figures import save
 from al_dgm.learning.metrics import area_under_curve, labels_to
@@ -167,9 +169,9 @@ def main() -> None:
     """Do what is missing, report, draw."""
     options = parser(__doc__)
     add_unit_options(options, seeds=10)
-    options.add_argument("--params", default="params.yaml", help="the recipe (default: %(default)s)")
+    add_recipe_options(options)
     given = options.parse_args()
-    params = load_params(given.params)
+    params = recipe(given)
     units = make_units(params, given.seeds)
     raw = RawFile(given.results / "raw" / "toys.jsonl")
     run_units(units, partial(work, params), raw, given.jobs, given.budget_seconds)
