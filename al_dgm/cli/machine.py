@@ -48,17 +48,24 @@ def _problem(requirement: Requirement) -> str | None:
 
 
 def torch_devices(layout: Layout) -> Iterator[Finding]:
-    """What there is to train on, and whether params.yaml asks for more."""
+    """What there is to train on, and whether params.yaml asks for more, or for what is slow there."""
     import torch
+
+    from al_dgm.learning.device import bfloat16_cost
 
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     devices = f"CUDA {', '.join(names)}" if names else "CPU only"
     threads = f"{torch.get_num_threads()} threads of {os.cpu_count()} cores"
-    compute = load_params(layout.work / "params.yaml").compute
-    if compute.gpu is True and not names and not compute.workers:
+    params = load_params(layout.work / "params.yaml")
+    compute, here = params.compute, not params.compute.workers
+    if compute.gpu is True and not names and here:
         yield fail("torch", f"{devices}, but params.yaml has compute.gpu: true", "set it to auto, or mend CUDA")
     else:
         yield ok("torch", f"{devices}, {threads}")
+    on_cpu = here and not (names and compute.gpu)
+    if params.training.precision == "bfloat16" and on_cpu and (cost := bfloat16_cost()) > 1:
+        message = f"training.precision is bfloat16, whose products take {cost:.1f} times as long here as float32's"
+        yield warn("torch", message, "set it to float32")
 
 
 def disk(layout: Layout) -> Iterator[Finding]:

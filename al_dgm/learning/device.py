@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from al_dgm.config import ComputeParams
@@ -20,3 +22,22 @@ def set_up_torch(compute: ComputeParams) -> torch.device:
     if compute.gpu is True and not there and not compute.workers:
         raise ConfigError("compute.gpu: expected a GPU that torch can use, got none; set it to auto or false")
     return torch.device("cuda" if there and compute.gpu else "cpu")
+
+
+def bfloat16_cost(size: int = 256) -> float:
+    """How many times as long as a float32's a bfloat16 matrix product takes on the CPU: the best of five of each.
+
+    Below 1 where the processor has such products; where it lacks them (AVX2 alone, say) some ten or hundred.
+    """
+    return _fastest_product(size, torch.bfloat16) / _fastest_product(size, torch.float32)
+
+
+def _fastest_product(size: int, precision: torch.dtype) -> float:
+    """In seconds."""
+    factor = torch.ones(size, size, dtype=precision)
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        factor @ factor
+        taken.append(time.perf_counter() - began)
+    return min(taken)

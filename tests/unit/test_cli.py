@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from small_project import PROJECT, make_project
 
@@ -370,6 +371,36 @@ def test_doctor_names_what_is_broken(name, project, monkeypatch):
         fragment in finding.line() for finding in found if (finding.level, finding.subject) == (Level.FAIL, subject)
     )
     assert {finding.subject for finding in found} >= set(CHECKS)
+
+
+def test_doctor_warns_of_a_precision_that_is_slow_here(project, monkeypatch):
+    """Measured only where it is asked for and would be used: a GPU or workers elsewhere may be fast."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    measured = []
+
+    def costs(cost):
+        monkeypatch.setattr("al_dgm.learning.device.bfloat16_cost", lambda: measured.append(cost) or cost)
+        return findings(project, Level.WARN).get("torch", "")
+
+    assert not costs(60.0)
+    project.set("training.precision", "bfloat16")
+    assert "bfloat16, whose products take 60.0 times as long" in costs(60.0)
+    assert not costs(0.5)
+    assert measured == [60.0, 0.5]
+    project.set("compute.workers", 2)
+    assert not costs(60.0)
+    assert measured == [60.0, 0.5]
+
+
+def test_the_cost_of_bfloat16_is_a_ratio_of_times(monkeypatch):
+    """Every float32 product takes one second of this clock, every other three."""
+    from al_dgm.learning import device  # noqa: PLC0415
+
+    seconds = {torch.float32: 1.0, torch.bfloat16: 3.0}
+    monkeypatch.setattr(device, "_fastest_product", lambda size, precision: size * seconds[precision])
+    assert device.bfloat16_cost() == 3.0
+    monkeypatch.undo()
+    assert 0 < device._fastest_product(8, torch.bfloat16) < 60
 
 
 def test_doctor_sees_a_ledger_that_forgets(project):
