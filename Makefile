@@ -26,7 +26,7 @@ run: env ## The main job: the whole loop on the embedded default, then its repor
 	al-dgm report
 
 test: env lint ## Static checks and the default test suite
-	OMP_NUM_THREADS=1 pytest -m "not slow" -n logical --maxprocesses 4
+	pytest -m "not slow" -n logical --maxprocesses 4
 
 test-slow: env ## The tests that take minutes: real clusters, kills, servers
 	pytest -m slow

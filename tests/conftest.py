@@ -1,8 +1,12 @@
 """What holds for every test."""
 
+import os
 import sys
 
 import pytest
+
+# Before torch is imported: the tests' tensors are small, and those of several processes would fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
