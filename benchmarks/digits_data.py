@@ -25,7 +25,9 @@ from al_dgm.learning.rounds import model_spec, predictor, training_data
 from al_dgm.models import Model
 from al_dgm.seeding import integer_seed
 
-MANY_PROGRAMS = 256  # of one process: each variant and each number of labels has its own; torch allows 8, unless told
+# Where fits are compiled, each variant and each number of labels has a program of its own; beyond 8, unless told,
+# torch goes on without.
+torch.compiler.config.recompile_limit = 256
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,6 @@ def training_job(params: Params, split: Split, labels: pd.Series, k: int = 1) ->
 def fit_and_measure(params: Params, split: Split, labels: pd.Series, k: int = 1) -> tuple[Model, dict[str, Any]]:
     """Round ``k``'s model, trained on ``labels`` in this process, and its metrics on the holdout."""
     job = training_job(params, split, labels, k)
-    torch.compiler.config.recompile_limit = MANY_PROGRAMS
     model, _ = job.run(torch.device("cpu"), compile_step=params.compute.compile)
     model.eval()
     sizes = explained(model, job.data, job.recipe)

@@ -63,7 +63,7 @@ def log_binomial_coefficients(trials: int, device: torch.device) -> Tensor:
     """log (n over k) = log n! − log k! − log (n−k)! for k = 0, ..., n = ``trials``; float64, [n + 1].
 
     In float64, for a float32 of log 255! is off by the same 5e-5 in every feature. As a table, for logarithms of every
-    feature of every pair took a third of a training step on the digits. By a cumulative sum, which a compiled program
+    feature of every pair took much of a training step on the digits. By a cumulative sum, which a compiled program
     takes beforehand: what is computed entry by entry it would compute anew wherever it looks one up.
     """
     log_factorials = torch.arange(trials + 1, dtype=torch.float64, device=device).clamp_min(1).log().cumsum(0)
