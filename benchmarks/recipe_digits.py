@@ -1,8 +1,6 @@
 """Claim: each part of the recipe in params.yaml earns its place, on data that no other benchmark measures on.
 
-The data are the 3823 training digits of UCI's "Optical Recognition of Handwritten Digits", by 30 writers: the same
-kind of image as scikit-learn's digits, which are the test digits of that collection, by 13 other writers. No example
-here is in any holdout of the other benchmarks. For each seed 1200 examples are the pool and 600 others are looked at.
+On UCI's training digits (uci_digits.py): for each seed 1200 examples are the pool and 600 others are looked at.
 
     python benchmarks/recipe_digits.py --data optdigits.tra    the file of 65 columns, as UCI publishes it
 
@@ -12,14 +10,12 @@ the variant over the recipe, and its paired-t 95 % interval.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from common import (
     RawFile,
     Result,
@@ -36,16 +32,12 @@ from common import (
     run_units,
     with_changes,
 )
-from digits_data import Split, fit_and_measure, label_spreading_accuracy, prepare_split
+from digits_data import fit_and_measure, label_spreading_accuracy
+from uci_digits import add_data_option, development_split
 
 from al_dgm.config import Params
-from al_dgm.data.raw import Observation, RawData
-from al_dgm.errors import ChecksumError, DataError, one_line_errors
-from al_dgm.seeding import rng
+from al_dgm.errors import one_line_errors
 
-EXAMPLES, POOL, HOLDOUT = 3823, 1200, 600
-# Of the rows in ascending order, since copies differ in their order.
-SORTED_SHA256 = "38d5b9afbd4c9d4ea8d13edb46aa10f0fce3f03ffb8f0165fe9a8885bdf3c96e"
 RESPONSIBILITY = ("training.responsibility_start", "training.responsibility_end")
 VARIANTS: dict[str, dict[str, Any]] = {
     "recipe": {},
@@ -75,41 +67,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 LABEL_SPREADING = "label_spreading"
 LABELS = (10, 20, 100)
-
-
-def read_digits(path: Path) -> np.ndarray:
-    """Rows of 64 counts and the digit, [3823, 65], in ascending order.
-
-    Raises:
-        DataError: the file is none of numbers.
-        ChecksumError: it is not the published one.
-    """
-    try:
-        rows = np.loadtxt(path, delimiter=",", dtype=np.uint8, ndmin=2)
-    except ValueError as error:
-        raise DataError(f"{path}: expected rows of 65 whole numbers: {error}") from None
-    rows = rows[np.lexsort(rows.T[::-1])]
-    if (found := hashlib.sha256(rows.tobytes()).hexdigest()) != SORTED_SHA256:
-        raise ChecksumError(f"{path}: expected the {EXAMPLES} published rows, got others (sha256 {found[:12]}…)")
-    return rows
-
-
-def development_split(path: Path, params: Params) -> Split:
-    """The pool and the holdout of ``params.seed``."""
-    rows = read_digits(path)
-    chosen = rng(params.seed, "development").choice(EXAMPLES, POOL + HOLDOUT, replace=False)
-    raw = RawData(
-        name="optdigits",
-        ids=np.array([f"optdigits-{i:04d}" for i in chosen]),
-        features=rows[chosen, :-1],
-        labels=rows[chosen, -1].astype(str).astype(object),
-        holdout=np.arange(POOL + HOLDOUT) >= POOL,
-        shape=(8, 8),
-        classes=tuple("0123456789"),
-        observation=Observation(kind="binomial", trials=16),
-        sd=16.0,
-    )
-    return prepare_split(raw, params)
 
 
 def variant_params(params: Params, variant: str, seed: int) -> Params:
@@ -142,7 +99,7 @@ def main() -> None:
     options = parser(__doc__)
     add_unit_options(options, seeds=8)
     every = (LABEL_SPREADING, *VARIANTS)
-    options.add_argument("--data", type=Path, required=True, help="UCI's optdigits.tra")
+    add_data_option(options)
     options.add_argument(
         "--labels", type=int, nargs="+", default=LABELS, metavar="N", help="known labels (default: %(default)s)"
     )
@@ -150,10 +107,9 @@ def main() -> None:
     add_recipe_options(options)
     given = options.parse_args()
     params = recipe(given)
-    read_digits(given.data)  # refuse a wrong file before the first fit
     units = make_units(params, given.seeds, given.labels, given.variants)
     raw = RawFile(given.results / "raw" / "recipe_digits.jsonl")
-    run_units(units, partial(work, params, given.data.resolve()), raw, given.jobs, given.budget_seconds)
+    run_units(units, partial(work, params, given.data), raw, given.jobs, given.budget_seconds)
     report("recipe_digits", compared_rows(units, raw, "variant", "recipe"), given.results, measured=raw.measured(units))
 
 
