@@ -11,25 +11,25 @@ import torch
 import torch._functorch.config as partitioning
 from torch import Tensor, nn
 
-from al_dgm.learning.objective import Phase
+from al_dgm.learning.objective import Examples, Phase
 
-Evaluate = Callable[[Any, Phase], tuple[Tensor, dict[str, Tensor]]]
+Evaluate = Callable[[Any, Phase, Examples], tuple[Tensor, dict[str, Tensor]]]
 
 
 def compiled(objective: nn.Module, like: Tensor) -> Evaluate:
     """``objective``, perhaps shared by workers, as a compiled function of a minibatch whose numbers are drawn.
 
-    The same values as without, but for rounding. Warm-up factors come in as tensors of the type and device of ``like``,
-    so that one program serves all steps.
+    The same values as without, but for rounding. Warm-up factors and numbers of examples come in as tensors of the type
+    and device of ``like``, so that one program serves all steps and, from the cache on disk, all rounds.
     """
     mode = "reduce-overhead" if like.device.type == "cuda" else None  # CUDA graphs
     # Without `recompute_views` a ReLU keeps a mask beside its output, and writing it costs more than the product does.
     program = partitioning.patch(recompute_views=True)(torch.compile(objective, dynamic=False, mode=mode))
     factor = partial(torch.tensor, dtype=like.dtype, device=like.device)
 
-    def evaluate(batch: Any, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
-        factors = Phase(*map(factor, astuple(phase)))
-        loss, terms = program(batch, factors)
+    def evaluate(batch: Any, phase: Phase, examples: Examples) -> tuple[Tensor, dict[str, Tensor]]:
+        factors, sizes = Phase(*map(factor, astuple(phase))), tuple(map(factor, examples))
+        loss, terms = program(batch, factors, sizes)
         return loss, terms
 
     return evaluate

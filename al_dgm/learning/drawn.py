@@ -51,7 +51,7 @@ class Asked:
         """Found out by evaluating ``objective`` once."""
         labelled, unlabelled = RecordedNoise(example.labelled_noise), RecordedNoise(example.unlabelled_noise)
         with torch.no_grad():
-            objective(replace(example, labelled_noise=labelled, unlabelled_noise=unlabelled), Phase())
+            objective(replace(example, labelled_noise=labelled, unlabelled_noise=unlabelled), Phase(), (1, 1))
         return cls(labelled.asked, unlabelled.asked)
 
     def draw(self, batch: Minibatch) -> Drawn:

@@ -20,7 +20,7 @@ from torch.func import functional_call, stack_module_state
 from al_dgm.config import TrainingParams
 from al_dgm.learning.batches import TrainingData
 from al_dgm.learning.drawn import Asked, Drawn
-from al_dgm.learning.objective import Objective, Phase
+from al_dgm.learning.objective import Examples, Objective, Phase
 from al_dgm.learning.running import Fit, MakeObjective, Progress, Workers
 from al_dgm.models import Model
 from al_dgm.models.ensemble import members_of
@@ -37,11 +37,13 @@ class MappedObjective(nn.Module):
         super().__init__()
         self.objective = objective
 
-    def forward(self, batch: Drawn, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Drawn, phase: Phase, examples: Examples) -> tuple[Tensor, dict[str, Tensor]]:
         """Σ_m of the objectives, whose gradient is every member's own, and the terms' means over the members."""
 
         def of_member(weights: dict[str, Tensor], own: Drawn) -> tuple[Tensor, dict[str, Tensor]]:
-            found: tuple[Tensor, dict[str, Tensor]] = functional_call(self.objective, weights, (own.minibatch, phase))
+            found: tuple[Tensor, dict[str, Tensor]] = functional_call(
+                self.objective, weights, (own.minibatch, phase, examples)
+            )
             return found
 
         weights = {**dict(self.objective.named_parameters()), **dict(self.objective.named_buffers())}

@@ -37,22 +37,24 @@ from al_dgm.models import Model
 from al_dgm.models.base import Factor, Minibatch, Settings
 from al_dgm.nn.bayesian import kl_of_weights
 
+Examples = tuple[Factor, Factor]  # N_l, N_u
+
 
 @dataclass(frozen=True)
 class Weighting:
     """Factors of the objective's terms."""
 
-    labelled: float
-    unlabelled: float
-    classification: float
+    labelled: Factor
+    unlabelled: Factor
+    classification: Factor
 
     @classmethod
-    def of(cls, kind: str, labelled: int, unlabelled: int, classification_weight: float) -> Weighting:
+    def of(cls, kind: str, labelled: Factor, unlabelled: Factor, classification_weight: float) -> Weighting:
         """The factors of ``sum`` or ``mean``; ``classification_weight`` is β."""
         n = labelled + unlabelled
         if kind == "sum":
             return cls(labelled / n, unlabelled / n, classification_weight)
-        return cls(1.0, 1.0, classification_weight * n / max(labelled, 1))
+        return cls(1.0, 1.0, classification_weight * n / at_least_one(labelled))
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,16 @@ class Phase:
     smoothing: Factor = 1.0
 
 
-def kl_per_example(model: Model, labelled: int, unlabelled: int) -> dict[str, Tensor]:
+def at_least_one(examples: Factor) -> Factor:
+    """To divide by, where there may be none."""
+    return examples.clamp_min(1) if isinstance(examples, Tensor) else max(examples, 1)
+
+
+def kl_per_example(model: Model, labelled: Factor, unlabelled: Factor) -> dict[str, Tensor]:
     """Layer name -> KL(q(W) ‖ p(W)) in nats, divided by the number of examples that its weights explain."""
     examples = dict.fromkeys(model.supervised, labelled)
     return {
-        name: kl / max(examples.get(name.split(".")[0], labelled + unlabelled), 1)
+        name: kl / at_least_one(examples.get(name.split(".")[0], labelled + unlabelled))
         for name, kl in kl_of_weights(model).items()
     }
 
@@ -97,8 +104,6 @@ class Objective(nn.Module):
     Args:
         model: whose terms are weighted.
         recipe: the ``training`` section of params.yaml.
-        labelled: N_l.
-        unlabelled: N_u.
         mean: differentiable mean over the workers; identity for one.
     """
 
@@ -106,37 +111,37 @@ class Objective(nn.Module):
         self,
         model: Model,
         recipe: TrainingParams,
-        labelled: int,
-        unlabelled: int,
         mean: Callable[[Tensor], Tensor] = own,
     ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
-        self.explained = labelled, unlabelled
-        self.weighting = Weighting.of(recipe.weighting, labelled, unlabelled, recipe.classification_weight)
         self._mean = mean
 
-    def forward(self, batch: Minibatch, phase: Phase) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective in nats per example, a scalar, and its terms' means for the record."""
+    def forward(self, batch: Minibatch, phase: Phase, examples: Examples) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective in nats per example, a scalar, and its terms' means for the record.
+
+        ``examples``, (N_l, N_u), is asked for anew in every step so that a compiled program may serve all rounds.
+        """
         radius = self.recipe.adversarial_radius if self.recipe.adversarial_weight else 0.0
         terms = self.model.terms(batch, Settings(phase.latents, phase.responsibility, radius))
         record = {name: mean_of(values) for name, values in terms.items() if name != "q"}
         if "q" in terms and self.recipe.balance_weight:
             record["imbalance"] = self._imbalance(terms["q"])
-        kl = kl_per_example(self.model, *self.explained)
+        kl = kl_per_example(self.model, *examples)
         if kl:
             record["kl_weights"] = torch.stack(list(kl.values())).sum()
-        loss = self._weighted(record, phase)
+        loss = self._weighted(record, phase, examples)
         shown = [name for name in record if name not in terms or len(terms[name])]
         return loss, {"objective": loss.detach(), **{name: record[name].detach() for name in shown}}
 
-    def _weighted(self, record: dict[str, Tensor], phase: Phase) -> Tensor:
+    def _weighted(self, record: dict[str, Tensor], phase: Phase, examples: Examples) -> Tensor:
         """Σ factor · term, over the terms that there are."""
+        weighting = Weighting.of(self.recipe.weighting, *examples, self.recipe.classification_weight)
         factors = {
-            "labelled_bound": -self.weighting.labelled,
-            "unlabelled_bound": -self.weighting.unlabelled,
-            "classification": self.weighting.classification,
+            "labelled_bound": -weighting.labelled,
+            "unlabelled_bound": -weighting.unlabelled,
+            "classification": weighting.classification,
             "adversarial": self.recipe.adversarial_weight * phase.smoothing,
             "consistency": self.recipe.consistency_weight * phase.smoothing,
             "imbalance": self.recipe.balance_weight,

@@ -107,7 +107,7 @@ class Fit:
     ) -> None:
         self.model, self.recipe, self.workers = model, recipe, workers
         self.progress = progress or Progress()
-        sizes = explained(model, data, recipe)
+        self.examples = sizes = explained(model, data, recipe)
         batches = min(recipe.labelled_batch, sizes[0]), min(recipe.unlabelled_batch, sizes[1])
         # The statistics of a normalised layer weight all rows alike: there both sets are shared, or neither is.
         apart = batch_norms(model) and any(batch % workers.size for batch in batches)
@@ -117,7 +117,7 @@ class Fit:
         self.feeds = [Feed(data, sizes, recipe, own_seed, share, neighbours) for own_seed in seeds]
         round_products(model, torch.bfloat16 if recipe.precision == "bfloat16" else None)
         share_statistics(model, workers.differentiable_mean)
-        of = partial(Objective, recipe=recipe, labelled=sizes[0], unlabelled=sizes[1], mean=workers.differentiable_mean)
+        of = partial(Objective, recipe=recipe, mean=workers.differentiable_mean)
         self.asked, objective = self._objective(of, compile_step=compile_step)
         wrapped = workers.wrap(objective)
         self.objective = compiled(wrapped, like=data.x_labelled) if compile_step else wrapped
@@ -131,13 +131,17 @@ class Fit:
         t, recipe = self.progress.step, self.recipe
         self.optimiser.param_groups[0]["lr"] = learning_rate(recipe, t)
         self.optimiser.zero_grad(set_to_none=True)
-        loss, terms = self.objective(self._minibatch(t), phase(recipe, t))
+        loss, terms = self.objective_at(t)
         loss.backward()
         self._clip_gradients()
         self.optimiser.step()
         self._update_average()
         self.progress.step += 1
         return dict(terms)
+
+    def objective_at(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective of ``step``'s minibatch, to differentiate, and its terms."""
+        return self.objective(self._minibatch(step), phase(self.recipe, step), self.examples)
 
     def state(self) -> State:
         """All that it needs to go on, but for the weights; tensors and plain values only, to load without pickle."""

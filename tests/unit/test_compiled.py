@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_fit import IMAGES, SPEC, recipe, small_data
 
-from al_dgm.learning.fit import Fit, Workers, fit, phase
+from al_dgm.learning.fit import Fit, TrainingData, Workers, fit
 from al_dgm.nn.linear import BayesianLinear
 
 
@@ -14,7 +14,7 @@ def gradients_of_a_step(model, options, step, *, compile_step):
     """Terms and gradients of one step."""
     running = Fit(model, small_data(), recipe(**options), seed=0, workers=Workers(), compile_step=compile_step)
     model.zero_grad()
-    loss, terms = running.objective(running._minibatch(step), phase(running.recipe, step))
+    loss, terms = running.objective_at(step)
     loss.backward()
     return terms, {name: parameter.grad for name, parameter in model.named_parameters()}
 
@@ -44,6 +44,20 @@ def test_a_compiled_fit_is_one_program():
     assert not torch._dynamo.utils.counters["graph_break"]
     for plain, compiled in zip(*curves, strict=True):
         assert compiled == pytest.approx(plain, rel=1e-3, abs=1e-3)
+
+
+def test_another_round_is_the_same_program():
+    """More labels and fewer unlabelled examples: other weights of the terms, and nothing is compiled again."""
+    torch._dynamo.reset()
+    few = small_data()
+    more = TrainingData(torch.cat([few.x_labelled, few.x_unlabelled[:5]]), torch.arange(15) % 3, few.x_unlabelled[5:])
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for data in (few, more):
+            plain, compiled = (
+                fit(SPEC.build(0), data, recipe(steps=10), seed=0, compile_step=compile_step)
+                for compile_step in (False, True)
+            )
+            assert compiled == [pytest.approx(row, rel=1e-3, abs=1e-3) for row in plain]
 
 
 @pytest.mark.parametrize("spec", [SPEC, IMAGES], ids=["rows", "images"])

@@ -17,7 +17,7 @@ from al_dgm.errors import TrainingError
 from al_dgm.labelling.query import read_query
 from al_dgm.learning import fit as fits
 from al_dgm.learning.ensemble_fit import EnsembleFit, clip_each
-from al_dgm.learning.fit import Checkpoints, Fit, Workers, fit, phase
+from al_dgm.learning.fit import Checkpoints, Fit, Workers, fit
 from al_dgm.learning.job import TrainingJob
 from al_dgm.learning.model_files import SPEC as SPEC_FILE
 from al_dgm.learning.model_files import load_model
@@ -42,7 +42,7 @@ def short_windows(monkeypatch):
 
 def gradients(running):
     """Of the objective at step 7, before anything is done to them."""
-    loss, _ = running.objective(running._minibatch(7), phase(running.recipe, 7))
+    loss, _ = running.objective_at(7)
     loss.backward()
     return {name: parameter.grad for name, parameter in running.model.named_parameters()}
 

@@ -173,10 +173,10 @@ class Spy(nn.Module):
         super().__init__()
         self.objective, self.phases = objective, phases
 
-    def forward(self, batch, at):
+    def forward(self, batch, at, examples):
         """The objective itself."""
         self.phases.append(at)
-        return self.objective(batch, at)
+        return self.objective(batch, at, examples)
 
 
 def test_warm_ups_advance_once_a_step_and_no_more(data):

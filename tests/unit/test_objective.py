@@ -64,7 +64,7 @@ def minibatch(labelled=4, unlabelled=6):
 
 def value(model, batch, n=(20, 80), phase=Phase(), **options):  # noqa: B008
     recipe = RECIPE.model_copy(update=PLAIN | options)
-    loss, terms = Objective(model, recipe, *n)(batch, phase)
+    loss, terms = Objective(model, recipe)(batch, phase, n)
     assert terms["objective"] == loss
     return loss.item(), {name: term.item() for name, term in terms.items()}
 
@@ -111,7 +111,7 @@ def test_without_labels_the_unlabelled_bound_is_left(weighting):
     assert set(terms) == {"objective", "unlabelled_bound", "kl_weights"}
     logits = torch.zeros(0, 3, requires_grad=True)
     model.terms = lambda *_: {"classification": logits.sum(-1)}
-    Objective(model, RECIPE, 0, 80)(minibatch(0, 6), Phase())[0].backward()
+    Objective(model, RECIPE)(minibatch(0, 6), Phase(), (0, 80))[0].backward()
     assert logits.grad is not None
 
 
@@ -142,7 +142,7 @@ def test_the_divergence_of_the_weights_is_counted_once_whatever_is_in_the_miniba
 def test_the_gradient_of_the_divergence_reaches_the_weights_once():
     """d objective / dρ = T w / N · d KL / dρ, nothing else here depending on ρ."""
     model = Known()
-    Objective(model, RECIPE.model_copy(update=PLAIN), 20, 80)(minibatch(), Phase(weights=0.5))[0].backward()
+    Objective(model, RECIPE.model_copy(update=PLAIN))(minibatch(), Phase(weights=0.5), (20, 80))[0].backward()
     (expected,) = torch.autograd.grad(model.first.kl(), model.first.rho)
     torch.testing.assert_close(model.first.rho.grad, 0.5 * expected / 100)
 
@@ -186,7 +186,7 @@ def test_a_class_that_is_never_predicted_gives_a_finite_imbalance():
         "classification": torch.zeros(len(batch.y)), "q": logits.softmax(-1).expand(len(batch.x_unlabelled), 3)
     }  # fmt: skip
     recipe = RECIPE.model_copy(update=PLAIN | {"balance_weight": 1.0})
-    loss, terms = Objective(model, recipe, 20, 80)(minibatch(), Phase())
+    loss, terms = Objective(model, recipe)(minibatch(), Phase(), (20, 80))
     loss.backward()
     assert terms["imbalance"].item() == pytest.approx(math.log(3) - math.log(2), abs=1e-6)
     assert logits.grad.isfinite().all()
