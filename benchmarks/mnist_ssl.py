@@ -10,7 +10,8 @@ images seen.
 Fits take minutes to hours, and are kept one by one (results/raw/mnist_ssl.jsonl, with the commit each was measured at);
 a fit that is killed goes on from its last checkpoint. So several machines can share the work by ``--first-split``, and
 the result has the rows of all fits by the present recipes, not only of those that were asked for. ``--steps`` shortens
-them, but for their warm-ups: such fits have rows of their own, and fewer epochs.
+them, but for their warm-ups, and ``--precision float32`` is for processors on which bfloat16 is slow: such fits have
+rows of their own.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ from al_dgm.config import Params, load_params
 from al_dgm.errors import one_line_errors
 
 LABELS = (10, 20, 50, 100, 1000)
+DEVIATIONS = ("steps", "precision")  # from a recipe, if any
 
 
 def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
     """One fit."""
-    own = own_params(params, setting["model"], setting.get("steps"), setting["split"])
+    own = own_params(params, setting)
     return measured_fit(own, setting["labels"], development=setting["development"])
 
 
@@ -55,20 +57,21 @@ def make_units(params: Params, given: Any) -> list[Unit]:
     units = []
     for split, labels, model in itertools.product(splits, given.labels, given.models):
         setting = {"model": model, "labels": labels, "split": split, "development": given.development}
-        shortened = {} if given.steps is None else {"steps": given.steps}
-        units.append(Unit(setting | shortened | {"params": recipe_digest(params, model, given.steps)}))
+        setting |= {name: value for name in DEVIATIONS if (value := getattr(given, name)) is not None}
+        units.append(Unit(setting | {"params": recipe_digest(params, setting)}))
     return units
 
 
-def own_params(params: Params, model: str, steps: int | None, split: int = 0) -> Params:
-    """The recipe of ``model``, shortened where another number of steps is given."""
-    whole = recipe(params, load_recipes("labels"), model, split)
-    return whole if steps is None else shortened(whole, steps)
+def own_params(params: Params, setting: Setting) -> Params:
+    """The recipe of the setting's model, but for the setting's `DEVIATIONS`."""
+    more = {"training.precision": setting["precision"]} if "precision" in setting else {}
+    whole = recipe(params, load_recipes("labels"), setting["model"], setting.get("split", 0), **more)
+    return shortened(whole, setting["steps"]) if "steps" in setting else whole
 
 
-def recipe_digest(params: Params, model: str, steps: int | None) -> str:
+def recipe_digest(params: Params, setting: Setting) -> str:
     """What tells fits by this recipe from those by an earlier one."""
-    own = own_params(params, model, steps)
+    own = own_params(params, setting)
     return digest(own.model, own.training, own.prediction)
 
 
@@ -79,22 +82,25 @@ def finished(params: Params, raw: RawFile, *, development: bool) -> list[Unit]:
     def current(setting: Setting) -> bool:
         model, kind = setting["model"], setting["development"]
         known = kind == development and model in methods
-        return known and bool(setting["params"] == recipe_digest(params, model, setting.get("steps")))
+        return known and bool(setting["params"] == recipe_digest(params, setting))
 
     return sorted(raw.units(current), key=lambda unit: [unit.setting[name] for name in ("model", "labels", "split")])
 
 
 def rows(params: Params, units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
-    """One row for each model, number of labels and number of steps."""
+    """One row for each model, number of labels, and way to deviate from the recipe."""
     found = []
-    for (model, labels, steps), results in results_by(units, raw, "model", "labels", "steps", "split").items():
+    for (model, labels, *deviations), results in results_by(
+        units, raw, "model", "labels", *DEVIATIONS, "split"
+    ).items():
         done = [result for result in results.values() if "accuracy" in result]
         errors = [100 * (1 - result["accuracy"]) for result in done]
         mean, sd = mean_and_sd(errors) if errors else (None, None)
-        training = own_params(params, model, steps).training
+        deviating = {name: value for name, value in zip(DEVIATIONS, deviations, strict=True) if value is not None}
+        training = own_params(params, {"model": model, **deviating}).training
         row = {"model": model, "labels": labels, "error_percent": mean, "sd": sd, "splits": len(errors)}
         row["epochs"] = round(training.steps * training.unlabelled_batch / 60_000, 1)
-        row["device"] = "/".join(sorted({result["device"] for result in done}))
+        row |= {"precision": training.precision, "device": "/".join(sorted({result["device"] for result in done}))}
         failed = len(results) - len(done)
         found.append(row | ({"failures": failed} if failed else {}))
     return found
@@ -113,6 +119,7 @@ def main() -> None:
         "--first-split", type=int, default=0, help="number of the first of them (default: %(default)s)"
     )
     options.add_argument("--steps", type=int, default=None, help="of every fit (default: its recipe's)")
+    options.add_argument("--precision", choices=("float32", "bfloat16"), help="of every fit (default: its recipe's)")
     options.add_argument("--development", action="store_true", help="measure on 10000 training images")
     options.add_argument("--params", type=Path, default=Path("params.yaml"), help="(default: %(default)s)")
     given = options.parse_args()
