@@ -98,11 +98,12 @@ def learning_curve(curve: pd.DataFrame) -> Figure:
 
 def _line(axes: Axes, x: pd.Series, y: pd.Series, colour: str, title: str, form: str) -> None:
     axes.plot(x, y, color=colour, linewidth=1.8, marker="o", markersize=4, markeredgecolor="white")
-    axes.annotate(
-        form.format(y.iloc[-1]), (x.iloc[-1], y.iloc[-1]), (0, 7), textcoords="offset points", ha="right", color=colour
-    )
+    last = x.iloc[-1], y.iloc[-1]
+    axes.annotate(form.format(last[1]), last, (6, 0), textcoords="offset points", va="center", color=colour)
     axes.set(xlabel="labels", title=f"Holdout {title}")
     axes.margins(y=0.12)
+    low, high = axes.get_xlim()
+    axes.set_xlim(right=high + 0.12 * (high - low))  # room for the number beside the last point
 
 
 def class_balance(counts: pd.DataFrame) -> Figure:
