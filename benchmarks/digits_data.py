@@ -25,8 +25,8 @@ from al_dgm.learning.rounds import model_spec, predictor, training_data
 from al_dgm.models import Model
 from al_dgm.seeding import integer_seed
 
-# Where fits are compiled, each variant and each number of labels has a program of its own; beyond 8, unless told,
-# torch goes on without.
+# Where fits are compiled, each variant and each seed, whose pool has a centre and a spread of its own, has a program;
+# beyond 8, unless told, torch goes on without.
 torch.compiler.config.recompile_limit = 256
 
 

@@ -107,12 +107,7 @@ class Objective(nn.Module):
         mean: differentiable mean over the workers; identity for one.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        recipe: TrainingParams,
-        mean: Callable[[Tensor], Tensor] = own,
-    ) -> None:
+    def __init__(self, model: Model, recipe: TrainingParams, mean: Callable[[Tensor], Tensor] = own) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
