@@ -22,7 +22,6 @@ from common import (
     Unit,
     add_recipe_options,
     add_unit_options,
-    one_of,
     parser,
     recipe,
     report,
@@ -30,7 +29,7 @@ from common import (
 )
 from digit_loops import (
     ACQUISITIONS,
-    add_most_option,
+    add_loop_options,
     labels_up_to,
     loop_params,
     loop_row,
@@ -64,15 +63,7 @@ def main() -> None:
     """Do what is missing and report."""
     options = parser(__doc__)
     add_unit_options(options, seeds=10)
-    options.add_argument(
-        "--acquisitions",
-        nargs="+",
-        default=tuple(ACQUISITIONS),
-        choices=ACQUISITIONS,
-        metavar="NAME",
-        help=one_of(ACQUISITIONS),
-    )
-    add_most_option(options)
+    add_loop_options(options, tuple(ACQUISITIONS))
     add_recipe_options(options)
     given = options.parse_args()
     params, labels = recipe(given), labels_up_to(given.most)

@@ -34,8 +34,16 @@ TARGET = 0.95
 COLLAPSE = 0.1
 
 
-def add_most_option(made: argparse.ArgumentParser) -> None:
-    """``--most``, as `labels_up_to` takes it."""
+def add_loop_options(made: argparse.ArgumentParser, acquisitions: Sequence[str]) -> None:
+    """Which loops, ``acquisitions`` unless told, and up to how many labels (`labels_up_to`)."""
+    made.add_argument(
+        "--acquisitions",
+        nargs="+",
+        default=tuple(acquisitions),
+        choices=ACQUISITIONS,
+        metavar="NAME",
+        help=f"among {', '.join(ACQUISITIONS)} (default: {' '.join(acquisitions)})",
+    )
     made.add_argument("--most", type=int, default=LABELS[-1], choices=LABELS, metavar="N", help="stop at N labels")
 
 

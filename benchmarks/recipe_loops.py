@@ -32,8 +32,7 @@ from common import (
     with_changes,
 )
 from digit_loops import (
-    ACQUISITIONS,
-    add_most_option,
+    add_loop_options,
     labels_up_to,
     loop_params,
     loop_row,
@@ -85,15 +84,7 @@ def main() -> None:
     options.add_argument(
         "--variants", nargs="+", default=tuple(VARIANTS), choices=VARIANTS, metavar="NAME", help=one_of(VARIANTS)
     )
-    options.add_argument(
-        "--acquisitions",
-        nargs="+",
-        default=("random", "bald"),
-        choices=ACQUISITIONS,
-        metavar="NAME",
-        help=f"among {', '.join(ACQUISITIONS)} (default: random bald)",
-    )
-    add_most_option(options)
+    add_loop_options(options, ("random", "bald"))
     add_recipe_options(options)
     given = options.parse_args()
     params, labels = recipe(given), labels_up_to(given.most)
