@@ -89,9 +89,12 @@ class _SoftplusSum(torch.autograd.Function):
     def forward(x: Tensor) -> Tensor:
         groups = math.ceil(x.shape[-1] / MAX_FACTORS)
         size = math.ceil(x.shape[-1] / groups)
-        factors = F.pad(1 + torch.exp(-x.abs()), (0, groups * size - x.shape[-1]), value=1.0)
+        positive = x.clamp_min(0).sum(-1)
+        factors = x.abs().neg_().exp_().add_(1)  # in place: of many rows, fresh memory costs more than the arithmetic
+        if missing := groups * size - x.shape[-1]:
+            factors = F.pad(factors, (0, missing), value=1.0)
         grouped: Tensor = factors.unflatten(-1, (groups, size))
-        return x.clamp_min(0).sum(-1) + grouped.prod(-1).log().sum(-1)
+        return positive + grouped.prod(-1).log().sum(-1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
