@@ -47,6 +47,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "responsibility late": dict(zip(RESPONSIBILITY, (0.3, 0.7), strict=True)),
     "labels spread to 5": {"training.label_neighbours": 5},
     "labels spread to 10": {"training.label_neighbours": 10},
+    "best of 3 fits": {"training.restarts": 3},
+    "best of 5 fits": {"training.restarts": 5},
     "no adversarial smoothing": {"training.adversarial_weight": 0.0},
     "adversarial radius 1": {"training.adversarial_radius": 1.0},
     "no class balance": {"training.balance_weight": 0.0},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from al_dgm.config import TrainingParams
 from al_dgm.learning.fit import Checkpoints, TrainingData, Workers, fit
+from al_dgm.learning.restarts import best_fits
 from al_dgm.models import MODELS, Model, Space
-from al_dgm.models.ensemble import ensemble
+from al_dgm.models.ensemble import ensemble, members_of
 from al_dgm.models.observation import make_observation
 from al_dgm.registry import build
 from al_dgm.seeding import integer_seed
@@ -114,13 +115,12 @@ class TrainingJob:
         *,
         compile_step: bool = False,
     ) -> tuple[Model, list[dict[str, float]]]:
-        """Train on ``device``; the model and its training curve."""
-        model = self.spec.build(integer_seed(self.seed, "init"))
-        if self.start is not None:
-            model.load_state_dict(dict(self.start))
+        """Train on ``device``; the model and its training curve, which of several fits is their mean's."""
+        fits = self._to_fit()
+        data = self.data.to(device)
         history = fit(
-            model.to(device),
-            self.data.to(device),
+            fits.to(device),
+            data,
             self.recipe,
             self.seed,
             workers=workers,
@@ -128,4 +128,20 @@ class TrainingJob:
             label=self.label,
             compile_step=compile_step,
         )
-        return model, history
+        members, keep = members_of(fits), self.spec.ensemble
+        if len(members) == keep:
+            return fits, history
+        return best_fits(members, keep, data, self.recipe, integer_seed(self.seed, "restarts")), history
+
+    def _to_fit(self) -> Model:
+        """The model with its initial weights; where it is fitted several times, an ensemble of all restarts.
+
+        It is fitted once where all fits would start from the same weights, or no bounds could tell them apart.
+        """
+        seed, keep = integer_seed(self.seed, "init"), self.spec.ensemble
+        model = self.spec.build(seed)
+        if self.start is not None:
+            model.load_state_dict(dict(self.start))
+        elif model.generative and self.recipe.restarts > 1:
+            return replace(self.spec, ensemble=keep * self.recipe.restarts).build(seed)
+        return model
