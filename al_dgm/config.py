@@ -111,7 +111,7 @@ class TrainingParams(_Section):
     precision: Literal["float32", "bfloat16"]
     patience: NonNegative
     min_improvement: Annotated[float, Field(ge=0)]
-    restarts: Positive
+    restarts: NonNegative
     start: Literal["cold", "warm"]
 
     @model_validator(mode="after")

@@ -51,8 +51,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "falling learning rate": {"training.final_learning_rate": 0.0},
     "labels spread to 5": {"training.label_neighbours": 5},
     "sdgm": {"model.name": "sdgm"},
-    "best of 3 fits": {"training.restarts": 3},
-    "best of 5 fits": {"training.restarts": 5},
+    "best of 3 fits": {"training.restarts": 2},
+    "best of 5 fits": {"training.restarts": 4},
 }
 
 

@@ -134,14 +134,14 @@ class TrainingJob:
         return best_fits(members, keep, data, self.recipe, integer_seed(self.seed, "restarts")), history
 
     def _to_fit(self) -> Model:
-        """The model with its initial weights; where it is fitted several times, an ensemble of all restarts.
+        """The model with its initial weights, and its restarts beside it in one ensemble.
 
-        It is fitted once where all fits would start from the same weights, or no bounds could tell them apart.
+        There are none where all fits would start from the same weights, or no bounds could tell them apart.
         """
-        seed, keep = integer_seed(self.seed, "init"), self.spec.ensemble
+        seed = integer_seed(self.seed, "init")
         model = self.spec.build(seed)
         if self.start is not None:
             model.load_state_dict(dict(self.start))
-        elif model.generative and self.recipe.restarts > 1:
-            return replace(self.spec, ensemble=keep * self.recipe.restarts).build(seed)
+        elif model.generative and self.recipe.restarts:
+            return replace(self.spec, ensemble=self.spec.ensemble + self.recipe.restarts).build(seed)
         return model
