@@ -52,7 +52,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "labels spread to 5": {"training.label_neighbours": 5},
     "sdgm": {"model.name": "sdgm"},
     "best of 3 fits": {"training.restarts": 2},
-    "best of 5 fits": {"training.restarts": 4},
 }
 
 
