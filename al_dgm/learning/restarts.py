@@ -1,12 +1,12 @@
 """Restarts: of several fits of one model, the one whose bounds are best is kept.
 
-With few labels a fit may give a cluster another class's name, and be certain of it. Nothing that is predicted tells,
-and without a holdout nobody would know; but such a model explains the examples less well:
+With few labels a fit may give a cluster another class's name, and be certain of it; without a holdout nobody would
+know. But such a model mostly explains the examples less well, by the part of the objective that bounds the log-evidence,
 
-    (1/N) [Σ_l J(x, y) + Σ_u U(x)],   N = N_l + N_u
+    (1/N) [Σ_l J(x, y) + Σ_u U(x)],   N = N_l + N_u,
 
-is lower, the part of the objective that is a bound on the log-evidence (tempered by the model's ``likelihood_weight``,
-as in training). So what restarts are to EM and to k-means, they are here.
+tempered by the model's ``likelihood_weight``, as in training. So restarts are here what they are to EM and to k-means;
+`docs/results.md` has how often they choose well.
 """
 
 from __future__ import annotations
