@@ -1,7 +1,8 @@
 """Restarts: of several fits of one model, the one whose bounds are best is kept.
 
 With few labels a fit may give a cluster another class's name, and be certain of it; without a holdout nobody would
-know. But such a model mostly explains the examples less well, by the part of the objective that bounds the log-evidence,
+know. But such a model mostly explains the examples less well, by the part of the objective that is a bound on the
+log-evidence,
 
     (1/N) [Σ_l J(x, y) + Σ_u U(x)],   N = N_l + N_u,
 
