@@ -24,6 +24,10 @@ from al_dgm.nn.noise import CommonNoise, generator
 from al_dgm.progress import progress_bar
 from al_dgm.seeding import integer_seed
 
+# Numbers of a decoder's output at a time on a CPU, 8 MiB: several such tensors fit into what malloc keeps; see
+# `al_dgm.learning.device.use_freed_memory_again`.
+DECODED = 2**21
+
 
 @dataclass(frozen=True)
 class Predictor:
@@ -59,7 +63,7 @@ class Predictor:
             return model.elbo(model.space.observation.draw(x, noise), noise, self.params.latent_samples).cpu()
 
         with mean_weights(model):
-            return torch.cat([elbo(part) for part in self._minibatches(model, x)])
+            return torch.cat([elbo(few) for part in self._minibatches(model, x) for few in self._split(model, part)])
 
     def weight_samples(self, model: Model) -> Iterator[Model]:
         """The model with its weights put to sample k = 0, 1, …, one after the other; of an ensemble, member k mod n.
@@ -80,7 +84,18 @@ class Predictor:
         """The part of `log_predictive` that weight samples may have in common; () for a model that does without it."""
         if not isinstance(model, DeepGenerativeModel):
             return ()
-        return model.groundwork(x, self._noise(x), self.params.latent_samples)
+        found: list[tuple[Tensor, ...]] = [
+            model.groundwork(few, self._noise(x), self.params.latent_samples) for few in self._split(model, x)
+        ]
+        return tuple(torch.cat(values) for values in zip(*found, strict=True))
+
+    def _split(self, model: GenerativeModel, x: Tensor) -> tuple[Tensor, ...]:
+        """A minibatch by as many examples as are decoded at a time; weight samples are worth the whole of it."""
+        if x.device.type != "cpu":
+            return (x,)
+        numbers = self.params.latent_samples * members_of(model)[0].classes_in_bounds * x.shape[1]
+        parts: tuple[Tensor, ...] = x.split(max(1, DECODED // numbers))
+        return parts
 
     def _moments(self, model: Model, x: Tensor, classes: int) -> Moments:
         """`moments` of one minibatch."""

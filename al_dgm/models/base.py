@@ -143,6 +143,11 @@ class GenerativeModel(Model):
     generative = True
     layers: tuple[int, ...] = ()
 
+    @property
+    def classes_in_bounds(self) -> int:
+        """How many classes of each example bounds are taken of: M; 1 of a model that does not sum over y."""
+        return 1
+
     @abstractmethod
     def elbo(self, x: Tensor, noise: Noise, samples: int) -> Tensor:
         """The evidence lower bound on log p(x), averaged over ``samples`` draws; [B]."""

@@ -140,13 +140,16 @@ class BDGM(DeepGenerativeModel):
             return self.log_classifier(x, noise, samples)
         if self.prediction == "gibbs":
             return log_mean_exp(self.chains(x, noise, samples), dim=0)
-        z, log_weights = groundwork or self.groundwork(x, noise, samples)
+        z, log_weights = (drawn.transpose(0, 1) for drawn in groundwork or self.groundwork(x, noise, samples))
         shares = F.log_softmax(log_weights, dim=0)
         return (shares[..., None] + self._log_label(x, z, noise)).logsumexp(0)
 
     def groundwork(self, x: Tensor, noise: Noise, samples: int) -> tuple[Tensor, ...]:
-        """`posterior_draws`, where they predict."""
-        return self.posterior_draws(x, noise, samples) if self.prediction == "importance" else ()
+        """`posterior_draws` with the examples first, [B, S, Z] and [B, S], where they predict."""
+        if self.prediction != "importance":
+            return ()
+        z, log_weights = self.posterior_draws(x, noise, samples)
+        return z.transpose(0, 1), log_weights.transpose(0, 1)
 
     @property
     def groundwork_has_point_weights(self) -> bool:

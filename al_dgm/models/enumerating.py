@@ -212,7 +212,8 @@ class DeepGenerativeModel(GenerativeModel):
     def groundwork(self, x: Tensor, noise: Noise, samples: int) -> tuple[Tensor, ...]:
         """The costly part of `log_predictive`, which may be the same for every weight sample; () where there is none.
 
-        Here `log_bayes`, where it takes part in the prediction.
+        Tensors [B, ...], so that it can be done for a few examples at a time. Here `log_bayes`, where it takes part in
+        the prediction.
         """
         return (self.log_bayes(x, noise, samples),) if self.prediction in {"bayes", "both"} else ()
 
@@ -302,8 +303,13 @@ class DeepGenerativeModel(GenerativeModel):
         return adversarial_divergence(self, self.log_classifier, x, noise, radius)
 
     @property
+    def classes_in_bounds(self) -> int:
+        """M, how many classes y is summed over."""
+        return self.space.classes if self.enumeration == "exact" else min(self.enumeration, self.space.classes)
+
+    @property
     def _sums_over_all(self) -> bool:
-        return self.enumeration == "exact" or self.enumeration >= self.space.classes
+        return self.classes_in_bounds == self.space.classes
 
     def _candidates(self, log_q: Tensor, noise: Noise | None = None) -> Tensor | None:
         """T by log q(y | ·) [S, B, C], as class indices [B, m]; with ``noise`` m // 4 at random. None for all."""

@@ -38,10 +38,11 @@ from torch.nn import functional as F
 from al_dgm.acquisition import Evidence, Moments
 from al_dgm.acquisition.scores import BALD
 from al_dgm.errors import ConfigError, DataError
+from al_dgm.learning import predict
 from al_dgm.learning.fit import TrainingData, fit
 from al_dgm.learning.job import ModelSpec
 from al_dgm.learning.model_files import SPEC, WEIGHTS, load_model, save_model
-from al_dgm.learning.predict import Predictor
+from al_dgm.learning.predict import DECODED, Predictor
 from al_dgm.models import DeepGenerativeModel
 from al_dgm.models.base import Settings
 from al_dgm.models.ensemble import members_of
@@ -221,11 +222,15 @@ def test_a_classifier_may_be_bayesian_in_its_last_layer_alone():
 
 @every_way_to_predict
 @pytest.mark.parametrize(("kind", "members"), [*((kind, 1) for kind in KINDS), ("binomial", 2)])
-def test_a_prediction_does_not_depend_on_the_minibatch(name, prediction, kind, members):
-    """Common noise: each example's probabilities and bound are the same alone, in threes and all together."""
+def test_a_prediction_does_not_depend_on_the_minibatch(name, prediction, kind, members, monkeypatch):
+    """Common noise: each example's probabilities and bound are the same alone, in threes and all together.
+
+    And all together but decoded one at a time.
+    """
     model, x = spec(name, kind, prediction=prediction, ensemble=members).build(0).eval(), data(kind, rows=7)
     found = []
-    for size in (1, 3, 7):
+    for size, decoded in ((1, DECODED), (3, DECODED), (7, DECODED), (7, 1)):
+        monkeypatch.setattr(predict, "DECODED", decoded)
         predictor = Predictor(PARAMS.prediction.model_copy(update={"weight_samples": 3}), seed=1, batch=size)
         found.append([predictor.moments(model, x, C).sum_p])
         if model.generative:
