@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ RECIPES = ROOT / "benchmarks" / "mnist_recipes.yaml"
 CHECKPOINTS = ROOT / "checkpoints"
 WARM_UPS = ("latent_warmup", "weight_warmup", "responsibility_start", "responsibility_end", "smoothing_warmup")
 DEVELOPMENT = 10_000  # training images that stand in for the test set
+DEVIATIONS = ("steps", "precision")  # from a recipe, if any
 FROM = "from"  # in a recipe: the method whose trained model its own starts from
 
 
@@ -50,6 +52,24 @@ def recipe(params: Params, recipes: Mapping[str, Mapping[str, Any]], method: str
     """``params`` for one method and seed."""
     changes = {path: value for path, value in recipes[method].items() if path != FROM}
     return with_changes(params, {"data.name": "mnist", "seed": seed, **changes, **more})
+
+
+def add_deviations(options: argparse.ArgumentParser) -> None:
+    """Add the options ``--steps`` and ``--precision``."""
+    options.add_argument("--steps", type=int, help="of every fit (default: its recipe's)")
+    options.add_argument("--precision", choices=("float32", "bfloat16"), help="of every fit (default: its recipe's)")
+
+
+def deviations(given: Any) -> dict[str, Any]:
+    """Those of `DEVIATIONS` that were asked for."""
+    return {name: value for name in DEVIATIONS if (value := getattr(given, name)) is not None}
+
+
+def deviating(whole: Params, setting: Mapping[str, Any]) -> Params:
+    """A recipe but for the setting's `DEVIATIONS`."""
+    if "precision" in setting:
+        whole = with_changes(whole, {"training.precision": setting["precision"]})
+    return shortened(whole, setting["steps"]) if "steps" in setting else whole
 
 
 def shortened(whole: Params, steps: int) -> Params:

@@ -3,14 +3,15 @@
 Training binarises the 60000 training images anew in every step; the 10000 test images are binarised once, the same
 for every model. The figure is the importance-weighted bound of 5000 samples (L_5000), by the model of the last step:
 nothing is chosen on the test images. Recipes are those of mnist_recipes.yaml. Rows: {model, labels, nats, error,
-images, iw_samples, epochs, device}: the mean over the test images and its standard error; ``elbo`` is the bound of one
-sample, and an epoch is 60000 images seen. ``--images n``: 5000 samples of n test images only, whose gain over the ELBO
-is added to the ELBO of all 10000, which takes n/10000 of the time and adds a few hundredths of a nat of error.
+images, iw_samples, epochs, precision, device}: the mean over the test images and its standard error; ``elbo`` is the
+bound of one sample, and an epoch is 60000 images seen. ``--images n``: 5000 samples of n test images only, whose gain
+over the ELBO is added to the ELBO of all 10000, which takes n/10000 of the time and adds a few hundredths of a nat of
+error.
 
 A recipe may start ``from`` another one's weights, with a learning rate that falls anew: LVAE's fine-tuning.
 
 Fits are kept one by one (results/raw/mnist_density.jsonl); one that is killed goes on from its last checkpoint. Models
-that others start from stay in checkpoints/.
+that others start from stay in checkpoints/. ``--steps`` and ``--precision`` as in mnist_ssl.py.
 """
 
 from __future__ import annotations
@@ -22,7 +23,17 @@ from typing import Any
 
 import torch
 from common import RawFile, Result, Setting, Unit, add_unit_options, digest, one_of, parser, report, run_units
-from mnist_data import CHECKPOINTS, FROM, fitted, load_mnist, load_recipes, recipe
+from mnist_data import (
+    CHECKPOINTS,
+    FROM,
+    add_deviations,
+    deviating,
+    deviations,
+    fitted,
+    load_mnist,
+    load_recipes,
+    recipe,
+)
 
 from al_dgm.config import Params, load_params
 from al_dgm.errors import one_line_errors
@@ -38,7 +49,7 @@ LABELS = {"cagem0": 0, "cagem100": 100}  # the others see none
 def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
     """One fit."""
     recipes, name = load_recipes("density"), setting["model"]
-    own, start = recipe(params, recipes, name, setting["seed"]), None
+    own, start = own_params(params, setting), None
     split = load_mnist(own, development=setting["development"])
     if FROM in setting:
         start = load_model(folder(recipes[name][FROM], setting, setting[FROM]))[0].state_dict()
@@ -64,11 +75,10 @@ def make_units(params: Params, given: Any) -> list[Unit]:
     recipes = load_recipes("density")
 
     def unit(model: str, seed: int) -> Unit:
-        own, origin = recipe(params, recipes, model, seed), recipes[model].get(FROM)
         setting = {"model": model, "labels": LABELS.get(model, 0), "seed": seed, "iw_samples": given.samples}
-        setting |= {"images": given.images, "development": given.development}
-        setting |= {"params": recipe_digest(own)}
-        if not origin:
+        setting |= {"images": given.images, "development": given.development} | deviations(given)
+        setting |= {"params": recipe_digest(params, setting)}
+        if not (origin := recipes[model].get(FROM)):
             return Unit(setting)
         after = unit(origin, seed)
         return Unit(setting | {FROM: after.setting["params"]}, after)
@@ -77,34 +87,41 @@ def make_units(params: Params, given: Any) -> list[Unit]:
     return list({unit.key: unit for last in wanted for unit in [*last.chain(), last]}.values())
 
 
-def recipe_digest(own: Params) -> str:
+def own_params(params: Params, setting: Setting) -> Params:
+    """The recipe of the setting's model, but for the setting's deviations."""
+    return deviating(recipe(params, load_recipes("density"), setting["model"], setting["seed"]), setting)
+
+
+def recipe_digest(params: Params, setting: Setting) -> str:
     """What tells fits by this recipe from those by an earlier one."""
+    own = own_params(params, setting)
     return digest(own.model, own.training)
 
 
 def finished(params: Params, raw: RawFile, *, development: bool) -> list[Unit]:
     """Every fit by the present recipes, whoever made it."""
-    recipes = load_recipes("density")
-    digests = {model: recipe_digest(recipe(params, recipes, model, 0)) for model in recipes}
+    methods = load_recipes("density")
 
     def current(setting: Setting) -> bool:
-        return bool(setting["params"] == digests.get(setting["model"]) and setting["development"] == development)
+        known = setting["development"] == development and setting["model"] in methods
+        return known and bool(setting["params"] == recipe_digest(params, setting))
 
     return sorted(raw.units(current), key=lambda unit: [unit.setting[name] for name in ("model", "seed", "images")])
 
 
 def rows(params: Params, units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
     """One row for each fit."""
-    found, recipes = [], load_recipes("density")
+    found = []
     for unit in units:
         setting, result = unit.setting, raw.results[unit.key]
-        training = recipe(params, recipes, setting["model"], 0).training
+        training = own_params(params, setting).training
         row = {"model": setting["model"], "labels": setting["labels"], "seed": setting["seed"]}
         if "failure" not in result:
             row |= {"nats": result["importance_weighted"], "error": result["importance_weighted_error"]}
             row |= {"elbo": result["elbo"], "images": result["weighted_examples"]}
             row |= {"iw_samples": result["importance_samples"], "device": result["device"]}
-        found.append(row | {"epochs": round(training.steps * training.unlabelled_batch / 60_000, 1)} | failure(result))
+        row |= {"epochs": round(training.steps * training.unlabelled_batch / 60_000, 1)}
+        found.append(row | {"precision": training.precision} | failure(result))
     return found
 
 
@@ -121,6 +138,7 @@ def main() -> None:
     options.add_argument("--models", nargs="+", default=methods, choices=methods, metavar="MODEL", help=one_of(methods))
     options.add_argument("--samples", type=int, default=5000, help="K (default: %(default)s)")
     options.add_argument("--images", type=int, default=10_000, help="that get K samples (default: %(default)s)")
+    add_deviations(options)
     options.add_argument("--development", action="store_true", help="measure on 10000 training images")
     given = options.parse_args()
     if given.images < 2:

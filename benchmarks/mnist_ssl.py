@@ -36,13 +36,20 @@ from common import (
     results_by,
     run_units,
 )
-from mnist_data import load_recipes, measured_fit, recipe, shortened
+from mnist_data import (
+    DEVIATIONS,
+    add_deviations,
+    deviating,
+    deviations,
+    load_recipes,
+    measured_fit,
+    recipe,
+)
 
 from al_dgm.config import Params, load_params
 from al_dgm.errors import one_line_errors
 
 LABELS = (10, 20, 50, 100, 1000)
-DEVIATIONS = ("steps", "precision")  # from a recipe, if any
 
 
 def work(params: Params, setting: Setting, _: Sequence[Result]) -> Result:
@@ -57,16 +64,14 @@ def make_units(params: Params, given: Any) -> list[Unit]:
     units = []
     for split, labels, model in itertools.product(splits, given.labels, given.models):
         setting = {"model": model, "labels": labels, "split": split, "development": given.development}
-        setting |= {name: value for name in DEVIATIONS if (value := getattr(given, name)) is not None}
+        setting |= deviations(given)
         units.append(Unit(setting | {"params": recipe_digest(params, setting)}))
     return units
 
 
 def own_params(params: Params, setting: Setting) -> Params:
     """The recipe of the setting's model, but for the setting's `DEVIATIONS`."""
-    more = {"training.precision": setting["precision"]} if "precision" in setting else {}
-    whole = recipe(params, load_recipes("labels"), setting["model"], setting.get("split", 0), **more)
-    return shortened(whole, setting["steps"]) if "steps" in setting else whole
+    return deviating(recipe(params, load_recipes("labels"), setting["model"], setting.get("split", 0)), setting)
 
 
 def recipe_digest(params: Params, setting: Setting) -> str:
@@ -90,14 +95,12 @@ def finished(params: Params, raw: RawFile, *, development: bool) -> list[Unit]:
 def rows(params: Params, units: Sequence[Unit], raw: RawFile) -> list[dict[str, Any]]:
     """One row for each model, number of labels, and way to deviate from the recipe."""
     found = []
-    for (model, labels, *deviations), results in results_by(
-        units, raw, "model", "labels", *DEVIATIONS, "split"
-    ).items():
+    for (model, labels, *deviated), results in results_by(units, raw, "model", "labels", *DEVIATIONS, "split").items():
         done = [result for result in results.values() if "accuracy" in result]
         errors = [100 * (1 - result["accuracy"]) for result in done]
         mean, sd = mean_and_sd(errors) if errors else (None, None)
-        deviating = {name: value for name, value in zip(DEVIATIONS, deviations, strict=True) if value is not None}
-        training = own_params(params, {"model": model, **deviating}).training
+        own = {name: value for name, value in zip(DEVIATIONS, deviated, strict=True) if value is not None}
+        training = own_params(params, {"model": model, **own}).training
         row = {"model": model, "labels": labels, "error_percent": mean, "sd": sd, "splits": len(errors)}
         row["epochs"] = round(training.steps * training.unlabelled_batch / 60_000, 1)
         row |= {"precision": training.precision, "device": "/".join(sorted({result["device"] for result in done}))}
@@ -118,8 +121,7 @@ def main() -> None:
     options.add_argument(
         "--first-split", type=int, default=0, help="number of the first of them (default: %(default)s)"
     )
-    options.add_argument("--steps", type=int, default=None, help="of every fit (default: its recipe's)")
-    options.add_argument("--precision", choices=("float32", "bfloat16"), help="of every fit (default: its recipe's)")
+    add_deviations(options)
     options.add_argument("--development", action="store_true", help="measure on 10000 training images")
     options.add_argument("--params", type=Path, default=Path("params.yaml"), help="(default: %(default)s)")
     given = options.parse_args()
