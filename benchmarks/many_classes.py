@@ -116,7 +116,8 @@ def main() -> None:
     timed = params.training.model_copy(
         update=PLAIN | {"labelled_batch": BATCH, "unlabelled_batch": BATCH, "steps": 1_000_000}
     )
-    report("many_classes", cost_rows(timed, given.rounds, given.seconds) + accuracy, given.results)
+    rows = cost_rows(timed, given.rounds, given.seconds) + accuracy
+    report("many_classes", rows, given.results, measured=raw.measured(units))
 
 
 if __name__ == "__main__":
