@@ -16,8 +16,8 @@ from common import RawFile, Result, Setting, Unit, censored_median, digest, pair
 from digits_data import Split, fit_and_measure
 
 from al_dgm.config import Params
+from al_dgm.learning.acquire import choose
 from al_dgm.learning.metrics import area_under_curve, labels_to
-from al_dgm.learning.rounds import choose
 from al_dgm.models import Model
 
 ACQUISITIONS = {

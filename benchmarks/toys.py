@@ -50,9 +50,9 @@ from toy_figures import accuracy_over_labels
 
 from al_dgm.config import Params
 from al_dgm.errors import one_line_errors
+from al_dgm.learning.acquire import choose
 from al_dgm.learning.figures import save
 from al_dgm.learning.metrics import area_under_curve, labels_to
-from al_dgm.learning.rounds import choose
 
 HIDDEN = [100, 100]
 COMMON = {

@@ -10,8 +10,8 @@ from pipelines import parse_round
 def main() -> None:
     """Score the pool with round k's model and write the query."""
     k, params = parse_round(__doc__), load_params()
+    from al_dgm.learning.acquire import acquire_round
     from al_dgm.learning.layout import Layout
-    from al_dgm.learning.rounds import acquire_round
 
     acquire_round(params, Layout.here(), k)
 

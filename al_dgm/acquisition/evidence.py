@@ -15,10 +15,14 @@ from torch import Tensor
 
 
 class Needs(Enum):
-    """What has to be computed before a score can be; `NOTHING` runs no inference at all."""
+    """What has to be computed before a score can be; `NOTHING` runs no inference at all.
+
+    `DISAGREEMENT` is the moments, of weight samples that differ: a model whose samples all predict alike is refused.
+    """
 
     NOTHING = "nothing"
     MOMENTS = "moments"
+    DISAGREEMENT = "disagreement"
     BOUND = "bound"
 
 
@@ -78,7 +82,7 @@ class Evidence:
     def require_moments(self) -> Moments:
         """The moments, which a score that declares `Needs.MOMENTS` always finds."""
         if self.moments is None:
-            raise RuntimeError("the score needs moments but did not declare Needs.MOMENTS")
+            raise RuntimeError("the score needs moments but declared neither Needs.MOMENTS nor Needs.DISAGREEMENT")
         return self.moments
 
     def require_bound(self) -> Tensor:

@@ -72,7 +72,7 @@ class BALD:
     Exactly 0 · log 0 = 0, so that a model without a distribution over weights scores 0 and not rounding noise.
     """
 
-    needs: ClassVar[Needs] = Needs.MOMENTS
+    needs: ClassVar[Needs] = Needs.DISAGREEMENT
     nonnegative: ClassVar[bool] = True
 
     def __call__(self, evidence: Evidence) -> Tensor:

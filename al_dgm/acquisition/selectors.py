@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Protocol
 import numpy as np
 from pydantic import Field
 
-Beta = Annotated[float, Field(ge=0)]
+Beta = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Scores = np.ndarray  # [N], float64, finite
 
 

@@ -30,6 +30,7 @@ def compiled(objective: nn.Module, like: Tensor) -> Evaluate:
     def evaluate(batch: Any, phase: Phase, examples: Examples) -> tuple[Tensor, dict[str, Tensor]]:
         factors, sizes = Phase(*map(factor, astuple(phase))), tuple(map(factor, examples))
         loss, terms = program(batch, factors, sizes)
-        return loss, terms
+        # The next replay of a CUDA graph overwrites what this one gave; the loss is used up by then, terms are kept.
+        return loss, {name: value.clone() for name, value in terms.items()}
 
     return evaluate

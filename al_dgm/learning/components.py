@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from al_dgm.acquisition import SCORES, SELECTORS, Needs
+from al_dgm.acquisition import SELECTORS
 from al_dgm.config import Choice, Params
 from al_dgm.data import DATASETS
 from al_dgm.data.prepared import DatasetInfo
 from al_dgm.errors import ConfigError
 from al_dgm.labelling import LABEL_SOURCES, build_source
+from al_dgm.learning.acquire import check_acquisition
 from al_dgm.learning.labels import check_source
-from al_dgm.learning.rounds import generative, model_spec
+from al_dgm.learning.rounds import model_spec
 from al_dgm.models import MODELS, DeepGenerativeModel, Model
 from al_dgm.models.ensemble import members_of
 from al_dgm.nn.corrupted import corrupted
-from al_dgm.registry import build, checked_options, lookup
+from al_dgm.registry import checked_options, lookup
 
 # What the program passes to constructors, section by section, and no user may set.
 GIVEN = {"data": {"seed"}, "model": {"space"}, "labels": {"truth", "classes", "seed", "root"}}
@@ -35,7 +36,7 @@ def check_components(params: Params, info: DatasetInfo) -> None:
     _check_blocks(params.labels, LABEL_SOURCES, "labels")
     source = build_source(params.labels, truth=dict, classes=info.classes, seed=params.seed, root=Path())
     check_source(params.labels.name, source, info)
-    _check_acquisition(params, model, info)
+    check_acquisition(params, model, info)
 
 
 def checked_model(params: Params, info: DatasetInfo) -> Model:
@@ -53,6 +54,11 @@ def checked_model(params: Params, info: DatasetInfo) -> Model:
 
 def _check_consistency(params: Params, model: Model) -> None:
     weight, name = params.training.consistency_weight, params.model.name
+    if weight and params.training.unlabelled_batch == 0:
+        raise ConfigError(
+            f"training.consistency_weight: expected 0, got {weight}: it is taken over unlabelled examples, and "
+            "training.unlabelled_batch is 0"
+        )
     if weight and not corrupted(model):
         may_be = isinstance(members_of(model)[0], DeepGenerativeModel)
         raise ConfigError(
@@ -72,23 +78,6 @@ def _check_neighbours(params: Params, model: Model) -> None:
     reason = next((reason for reason, holds in reasons.items() if holds), None)
     if training.label_neighbours and reason:
         raise ConfigError(f"training.label_neighbours: expected 0, got {training.label_neighbours}: {reason}")
-
-
-def _check_acquisition(params: Params, model: Model, info: DatasetInfo) -> None:
-    wanted = params.acquisition
-    selector = wanted.selector.build(SELECTORS, "acquisition.selector")
-    score = build(SCORES, wanted.name, {}, path="acquisition.name")
-    if score.needs is Needs.BOUND:
-        generative(model, params)
-    if selector.nonnegative and not score.nonnegative:
-        raise ConfigError(
-            f"acquisition.selector.name '{wanted.selector.name}' needs scores >= 0, which '{wanted.name}' does not "
-            "give; softmax and softrank take any score"
-        )
-    if wanted.query_size > info.examples:
-        raise ConfigError(
-            f"acquisition.query_size: expected at most the pool's {info.examples} examples, got {wanted.query_size}"
-        )
 
 
 def _check_blocks(choice: Choice, registry: Mapping[str, Callable[..., Any]], path: str) -> None:

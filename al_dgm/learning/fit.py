@@ -90,7 +90,7 @@ def fit(
             _run(running, model, checkpoints, bar)
             part.eval()
             done = running.progress
-            progress = Progress(stage=stage + 1, before=done.before + steps, history=done.history)
+            progress = Progress(stage=stage + 1, before=done.before + done.step, history=done.history)
     model.eval()
     return progress.history
 

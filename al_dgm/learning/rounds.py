@@ -1,4 +1,4 @@
-"""The two stages of a round that need a model: train on the labels so far, and choose what to ask next."""
+"""A round's fit, on all labels so far; and what the loop, a model alone and benchmarks make of params.yaml alike."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from al_dgm.acquisition import SCORES, SELECTORS, Evidence, Needs, select
-from al_dgm.config import AcquisitionParams, ModelParams, Params
+from al_dgm.config import ModelParams, Params
 from al_dgm.data.prepared import DatasetInfo, Pool, load_info, load_pool
-from al_dgm.errors import ConfigError, DataError, UnknownClassError
-from al_dgm.labelling.ledger import answered, consensus, describe_unknown, read_ledger
-from al_dgm.labelling.query import make_query, write_query
-from al_dgm.learning.device import set_up_torch
+from al_dgm.errors import DataError, UnknownClassError
+from al_dgm.labelling.ledger import consensus, describe_unknown, read_ledger
 from al_dgm.learning.fit import TrainingData
 from al_dgm.learning.job import ModelSpec, TrainingJob
 from al_dgm.learning.layout import Layout
 from al_dgm.learning.model_files import load_model
 from al_dgm.learning.predict import Predictor
-from al_dgm.learning.training import Train, Training, train_and_measure, write_json
-from al_dgm.models import MODELS, GenerativeModel, Model
-from al_dgm.registry import build, lookup
-from al_dgm.seeding import integer_seed, rng
+from al_dgm.learning.training import Train, Training, train_and_measure
+from al_dgm.models import MODELS
+from al_dgm.registry import lookup
+from al_dgm.seeding import integer_seed
 
 
 def train_round(params: Params, layout: Layout, k: int, train: Train) -> None:
@@ -66,65 +63,6 @@ def _job(params: Params, layout: Layout, k: int, info: DatasetInfo, labels: pd.S
         start=_start(params, layout, k),
         label=f"round {k}: {len(labels)} labels",
     )
-
-
-def acquire_round(params: Params, layout: Layout, k: int) -> None:
-    """Score the pool's unanswered examples with round ``k``'s model and write the query.
-
-    Raises:
-        PoolExhaustedError: fewer candidates than ``query_size``.
-        NonFiniteScoreError: a score is NaN or infinite.
-    """
-    began = time.monotonic()
-    info, pool = load_info(layout.prepared), load_pool(layout.prepared)
-    done = answered(read_ledger(layout.round(k - 1) / "labels.parquet"))
-    candidates = _candidates(pool, done, params.acquisition, rng(params.seed, "candidates", k))
-    model, _, version = load_model(layout.round(k) / "model")
-    model.to(set_up_torch(params.compute))
-    score_began = time.monotonic()
-    names, values = zip(*choose(model, pool, candidates, info, params, k), strict=True)
-    score_seconds = time.monotonic() - score_began
-    write_query(layout.round(k) / "query.parquet", make_query(k, version, params.acquisition.name, names, values))
-    seconds = time.monotonic() - began
-    write_json(
-        layout.round(k) / "acquire.json",
-        {"score_seconds": score_seconds, "total_seconds": seconds, "candidates": len(candidates)},
-    )
-
-
-def choose(
-    model: Model, pool: Pool, candidates: np.ndarray, info: DatasetInfo, params: Params, k: int
-) -> list[tuple[str, float]]:
-    """Round ``k``'s query among the positions ``candidates``: (id, score) in the order of choice; see `select`."""
-    scores = score_pool(model, pool.x[candidates], info, params, k)
-    selector = params.acquisition.selector.build(SELECTORS, "acquisition.selector")
-    ids = [str(pool.ids[i]) for i in candidates]
-    return select(ids, scores, selector, params.acquisition.query_size, rng(params.seed, "selection", k))
-
-
-def score_pool(model: Model, x: np.ndarray, info: DatasetInfo, params: Params, k: int) -> np.ndarray:
-    """Round ``k``'s scores of candidates x [N, D] in model space; computes only what the score declares, [N]."""
-    score = build(SCORES, params.acquisition.name, {}, path="acquisition.name")
-    evidence, inputs, predict = Evidence(examples=len(x)), torch.from_numpy(x), predictor(params, k, "scoring the pool")
-    if score.needs is Needs.MOMENTS:
-        evidence.moments = predict.moments(model, inputs, len(info.classes))
-    if score.needs is Needs.BOUND:
-        evidence.bound = predict.expected_elbo(generative(model, params), inputs)
-    return score(evidence).numpy()
-
-
-def generative(model: Model, params: Params) -> GenerativeModel:
-    """``model``, for an acquisition function that needs its bound.
-
-    Raises:
-        ConfigError: it is a supervised one.
-    """
-    if not isinstance(model, GenerativeModel):
-        raise ConfigError(
-            f"acquisition.name '{params.acquisition.name}' needs a bound on log p(x), which model "
-            f"'{params.model.name}' does not have; expected a generative model such as m2"
-        )
-    return model
 
 
 def model_spec(choice: ModelParams, info: DatasetInfo) -> ModelSpec:
@@ -173,14 +111,6 @@ def training_data(pool: Pool, labels: pd.Series, classes: Sequence[str]) -> Trai
     rest = np.setdiff1d(np.arange(len(pool.ids)), labelled)
     x = torch.from_numpy(pool.x)
     return TrainingData(x[labelled], torch.from_numpy(y), x[rest])
-
-
-def _candidates(pool: Pool, done: set[str], params: AcquisitionParams, stream: np.random.Generator) -> np.ndarray:
-    """Positions of the examples nobody has answered for; a random subset of ``max_candidates`` where that is set."""
-    open_positions = np.flatnonzero([str(name) not in done for name in pool.ids])
-    if params.max_candidates is None or params.max_candidates >= len(open_positions):
-        return open_positions
-    return np.sort(stream.choice(open_positions, params.max_candidates, replace=False))
 
 
 def _start(params: Params, layout: Layout, k: int) -> dict[str, Tensor] | None:

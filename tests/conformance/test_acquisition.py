@@ -28,7 +28,7 @@ class OnlyDeclared(Evidence):
     """Evidence that refuses to be asked for more than the score's ``needs``, and records what it was asked for."""
 
     def __init__(self, needs, **parts):
-        self.allowed = {Needs.NOTHING: set(), Needs.MOMENTS: {"moments"}, Needs.BOUND: {"bound"}}[needs]
+        self.allowed = {Needs.NOTHING: set(), Needs.BOUND: {"bound"}}.get(needs, {"moments"})
         self.read = set()
         super().__init__(**{key: value for key, value in parts.items() if key in {"examples", *self.allowed}})
 

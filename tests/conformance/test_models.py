@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -39,6 +40,7 @@ from al_dgm.acquisition import Evidence, Moments
 from al_dgm.acquisition.scores import BALD
 from al_dgm.errors import ConfigError, DataError
 from al_dgm.learning import predict
+from al_dgm.learning.acquire import check_acquisition
 from al_dgm.learning.fit import TrainingData, fit
 from al_dgm.learning.job import ModelSpec
 from al_dgm.learning.model_files import SPEC, WEIGHTS, load_model, save_model
@@ -287,6 +289,16 @@ def test_bald_measures_the_spread_of_predictions_wherever_it_comes_from(name, we
     assert bald.max() > 1e-6
     assert bald.min() >= 0
     assert bald.max() <= math.log(3) + 1e-9
+
+
+@every_model
+@every_weights
+def test_a_query_by_bald_needs_samples_that_predict_differently(name, weights):
+    """Of the model as it starts, before it has cost an hour."""
+    info, several, one = SimpleNamespace(examples=100), distributed(name, weights), distributed(name, "ensemble")
+    check_acquisition(PARAMS, spec(name, **several).build(0).eval(), info)
+    with pytest.raises(ConfigError, match=r"'bald' needs weight samples that predict differently"):
+        check_acquisition(PARAMS, spec(name, **(one | {"ensemble": 1})).build(0).eval(), info)
 
 
 @every_model

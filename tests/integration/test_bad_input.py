@@ -4,6 +4,7 @@ Nothing that was there before may be touched, above all no ledger.
 """
 
 import ctypes
+import math
 import os
 import re
 import resource
@@ -241,6 +242,12 @@ CASES = [
         "training.consistency_weight: expected 0, got 1.0: the classifier of model 'm2' has no corruption to be …",
     ),
     Case(
+        "consistency of no example",
+        sets(training__consistency_weight=1.0, training__unlabelled_batch=0),
+        TRAIN,
+        "training.consistency_weight: expected 0, got 1.0: it is taken over unlabelled examples, and …",
+    ),
+    Case(
         "labels to spread where nothing spreads them",
         sets(training__label_neighbours=5, training__responsibility_start=0.0, training__responsibility_end=0.0),
         TRAIN,
@@ -257,6 +264,24 @@ CASES = [
         sets(model__name="mlp", acquisition__name="elbo"),
         TRAIN,
         "acquisition.name 'elbo' needs a bound on log p(x), which model 'mlp' does not have; expected a generative …",
+    ),
+    Case(
+        "bald where other networks than the Bayesian ones predict, before training",
+        sets(acquisition__name="bald", model__m2__prediction="bayes"),
+        TRAIN,
+        "acquisition.name 'bald' needs weight samples that predict differently, and those of model 'm2' do not; …",
+    ),
+    Case(
+        "bald of a single weight sample, of a model that is there already",
+        sets(acquisition__name="bald", prediction__weight_samples=1),
+        ACQUIRE,
+        "acquisition.name 'bald' needs weight samples that predict differently, and those of model 'm2' do not; …",
+    ),
+    Case(
+        "infinite beta",
+        sets(acquisition__selector__power__beta=math.inf),
+        TRAIN,
+        "acquisition.selector.power.beta: input should be a finite number, got inf",
     ),
     Case(
         "power of negative scores, before training",

@@ -16,12 +16,13 @@ from al_dgm.config import load_params
 from al_dgm.errors import TrainingError
 from al_dgm.labelling.query import read_query
 from al_dgm.learning import fit as fits
+from al_dgm.learning.acquire import acquire_round
 from al_dgm.learning.ensemble_fit import EnsembleFit, clip_each
 from al_dgm.learning.fit import Checkpoints, Fit, Workers, fit
 from al_dgm.learning.job import TrainingJob
 from al_dgm.learning.model_files import SPEC as SPEC_FILE
 from al_dgm.learning.model_files import load_model
-from al_dgm.learning.rounds import acquire_round, train_round
+from al_dgm.learning.rounds import train_round
 from al_dgm.models.ensemble import Ensemble
 from al_dgm.nn.noise import generator
 from al_dgm.seeding import integer_seed

@@ -230,6 +230,12 @@ def test_a_fit_that_no_longer_improves_stops_after_its_patience(data):
     assert len(fit(SPEC.build(0), data, recipe(100, **{**still, "patience": 0}, **ended), 1)) == 20
 
 
+def test_steps_that_an_early_stop_skipped_are_not_counted(data):
+    """Of two stages that stop early each, the curve goes on where the first one ended."""
+    history = fit(STAGES.build(0), data, recipe(**STOPS_EARLY), 1)
+    assert [row["step"] for row in history] == list(range(5, 45, 5))
+
+
 def test_improvement_is_over_the_best_window_so_far(data):
     """Not over the last one: an objective that swings back has not improved."""
     running = Fit(SPEC.build(0), data, recipe(**{**STOPS_EARLY, "min_improvement": 0.5}), 1, Workers())
