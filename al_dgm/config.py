@@ -263,10 +263,11 @@ def _checked(schema: type[Section], content: Mapping[str, Any], source: str) -> 
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "extra_forbidden":
-            where = ".".join(map(str, first["loc"]))
-            raise ConfigError(f"{source}: {where}: unknown key{_unknown_key(schema, first['loc'])}") from None
+        # Before all else: a required key that is misspelt is missing, too, and its name says more.
+        unknown = next((one["loc"] for one in error.errors() if one["type"] == "extra_forbidden"), None)
+        if unknown is not None:
+            where = ".".join(map(str, unknown))
+            raise ConfigError(f"{source}: {where}: unknown key{_unknown_key(schema, unknown)}") from None
         raise ConfigError(f"{source}: {describe(error)}") from None
 
 

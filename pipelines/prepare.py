@@ -17,6 +17,8 @@ def main() -> None:
     raw = params.data.build(DATASETS, "data", seed=params.seed)
     info = prepare(raw, layout.prepared, params.data.shard_size, params.seed)
     print(f"{info.name}: {info.examples} examples in the pool, {info.holdout} in the holdout")
+    for part in ("pool", "holdout"):
+        print(f"labels in the {part}: {raw.label_counts(part)}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 from al_dgm.cli.ask_dvc import TORN_LOCK, Stale, ask_dvc
 from al_dgm.config import Params, Rounds, load_params, load_rounds
-from al_dgm.errors import DataError
+from al_dgm.errors import DataError, LabelError
 from al_dgm.labelling.ledger import count, read_ledger
 from al_dgm.learning.labels import corrections, pending
 from al_dgm.learning.layout import Layout
@@ -87,9 +87,9 @@ def describe(layout: Layout) -> str:
         "a stage is running now" if "busy" in reason else f"next `dvc repro`: {_what(following, stale)}",
     ]
     lines += [f"dvc: {reason}"] if reason == TORN_LOCK else []
-    lines += [f"corrected: {what}" for state in states for what in _corrections(params, layout, state.number)]
-    waiting = _waiting(params, layout, following)
-    return "\n".join([*lines, f"waiting: {waiting}"] if waiting else lines)
+    answers = [line for state in states for line in _corrections(params, layout, state.number)]
+    answers += _waiting(params, layout, following)
+    return "\n".join([*lines, *dict.fromkeys(answers)])
 
 
 def stages(rounds: Rounds) -> Iterator[str]:
@@ -138,21 +138,26 @@ def _what(stage: str | None, stale: Stale | None) -> str:
     return f"goes on with {stage}" if missing else f"runs {stage} again, because what it reads has changed"
 
 
-def _waiting(params: Params, layout: Layout, stage: str | None) -> str | None:
+def _waiting(params: Params, layout: Layout, stage: str | None) -> list[str]:
     """What the stage that comes next is waiting for, if that is people."""
     if stage is None or not stage.startswith(("label@", "seed_set")):
-        return None
+        return []
     try:
-        return pending(params, layout, int(stage.partition("@")[2] or 0))
+        what = pending(params, layout, int(stage.partition("@")[2] or 0))
     except DataError:  # not asked yet
-        return None
+        return []
+    except LabelError as error:
+        return [f"wrong: {error}"]
+    return [f"waiting: {what}"] if what else []
 
 
 def _corrections(params: Params, layout: Layout, k: int) -> list[str]:
     try:
-        return corrections(params, layout, k)
+        return [f"corrected: {what}" for what in corrections(params, layout, k)]
     except DataError:  # the data are not prepared, or the round's files are from before
         return []
+    except LabelError as error:  # what people wrote cannot be read; that hides nothing of the rest
+        return [f"wrong: {error}"]
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

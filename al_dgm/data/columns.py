@@ -151,6 +151,8 @@ def _numbers(values: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:
         return _lists(values, name, path)
     if pa.types.is_decimal(kind) or pa.types.is_null(kind):
         values = values.cast(pa.float64())
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind):
+        raise DataError(f"{path}: column '{name}': expected numbers, got {kind}; of an encoded image give the pixels")
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         row, value = _first_text(values)
         raise DataError(

@@ -14,6 +14,8 @@ from al_dgm.errors import DataError, UnknownClassError
 from al_dgm.registry import nearest
 from al_dgm.shapes import image_shape
 
+SHOWN = 20  # classes in a line
+
 
 class Observation(BaseModel):
     """How x is observed: binary, counts out of ``trials``, real, or real in whole steps, as bytes of an image."""
@@ -70,6 +72,18 @@ class RawData:
         self._check_features()
         self._check_observation()
         self._check_labels()
+
+    def label_counts(self, part: Literal["pool", "holdout"]) -> str:
+        """How many examples of each class are labelled there, in words; of many classes the rarest and the commonest.
+
+        For people to read: a misspelt name is a class of its own.
+        """
+        own = self.labels[self.holdout if part == "holdout" else ~self.holdout]
+        counts = pd.Series(own, dtype=object).value_counts().reindex(list(self.classes), fill_value=0)
+        if len(counts) > SHOWN:
+            counts = counts.sort_values(kind="stable").iloc[[0, -1]]
+            return f"of {len(self.classes)} classes from {_in_words(counts, ' to ')}"
+        return _in_words(counts, ", ")
 
     def _check_sizes(self) -> None:
         n = len(self.ids)
@@ -153,3 +167,7 @@ class RawData:
             raise DataError(
                 f"{self.name}: expected labels in the holdout, got none of '{unmeasured[0]}' ({len(unmeasured)} such)"
             )
+
+
+def _in_words(counts: pd.Series, between: str) -> str:
+    return between.join(f"{name} {count}" for name, count in counts.items())

@@ -113,8 +113,9 @@ def table(
 
 def _two_files(pool_path: Path, holdout_path: Path, columns: _Columns) -> tuple[_Part, np.ndarray]:
     """Both files as one, and which rows are the second's."""
-    pool = _read(pool_path, columns, prefix="row", labelled=False)
+    # The holdout first: it must have labels, so that a wrong name of their column is found.
     held = _read(holdout_path, columns, prefix="holdout")
+    pool = _read(pool_path, columns, prefix="row", labelled=False)
     here, there = set(pool.names) - set(held.names), set(held.names) - set(pool.names)
     if here or there:
         only = f"'{min(here)}' in the first only" if here else f"'{min(there)}' in the second only"

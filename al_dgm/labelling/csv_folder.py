@@ -30,6 +30,7 @@ from al_dgm.labelling.query import Query
 from al_dgm.labelling.source import Answers, LabelSource, ledger_rows
 
 SKIP = "skip"
+SHOWN = 20  # classes in a message
 COST = 1.0  # the unit is one answer
 
 
@@ -104,9 +105,11 @@ class CsvFolder(LabelSource):
         return Answers(rows, tuple(name for name in query.ids if name not in found))
 
     def where(self, query: Query) -> str:
-        """The query's own files."""
+        """The query's own files, and what may be written there."""
         own = [path for path in self._paths() if _belongs(path, query)]
-        return f"column 'label' of {' and '.join(map(str, own)) or self._folder}"
+        more = ", …" if len(self._classes) > SHOWN else ""
+        words = f"{', '.join(self._classes[:SHOWN])}{more} or {SKIP}"
+        return f"column 'label' of {' and '.join(map(str, own)) or self._folder}, as {words}"
 
     def _paths(self) -> list[Path]:
         # Names with a dot in front are other programs' own: "._x.csv" of macOS, temporary files.

@@ -99,7 +99,11 @@ def known_labels(wanted: str, layout: Layout, info: DatasetInfo, seed: int) -> p
         count, truth = int(wanted.replace("none", "0")), load_truth(layout.prepared)
         if 0 < count < len(info.classes):
             raise ConfigError(f"--labels: expected none, or one of each of {len(info.classes)} classes, got {count}")
-        ids = choose_seed_set("balanced", count, load_ids(layout.prepared), info.classes, lambda: truth, seed)
+        try:
+            ids = choose_seed_set("balanced", count, load_ids(layout.prepared), info.classes, lambda: truth, seed)
+        except DataError as error:
+            reason = str(error).removeprefix("seed set: ")
+            raise DataError(f"--labels {wanted}: {reason}; all takes the {len(truth)} that are known") from None
         return pd.Series({name: truth[name] for name in ids}, dtype=object)
     if not Path(wanted).is_file():
         what = f"'{wanted}'" if Path(wanted).parent == Path() else f"'{wanted}', where there is no file"

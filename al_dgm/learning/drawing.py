@@ -198,8 +198,12 @@ def _reconstruction(subject: Subject) -> Figure:
     reconstructed = subject.mean_images(subject.model.reconstruct(x, NoNoise()))
     columns = min(columns, len(x))
     grid = (len(x) // columns, columns)
-    whole = [images[: grid[0] * columns].reshape(*grid, *images.shape[1:]) for images in (originals, reconstructed)]
-    return model_figures.reconstructions(*whole)
+    above, below = (
+        images[: grid[0] * columns].reshape(*grid, *images.shape[1:]) for images in (originals, reconstructed)
+    )
+    mean = "p(x | z), each pixel seeing those of x before it," if subject.model.sees_pixels else "p(x | z)"
+    note = f"x, and the mean of {mean} at the mean of what is inferred of it"
+    return model_figures.reconstructions(above, below, note)
 
 
 def _layers(subject: Subject) -> list[Array]:

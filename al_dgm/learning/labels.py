@@ -7,18 +7,17 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from al_dgm.config import Choice, Params
+from al_dgm.config import Params
 from al_dgm.data.prepared import DatasetInfo, load_ids, load_info, load_truth
 from al_dgm.errors import ConfigError
 from al_dgm.labelling import build_source
+from al_dgm.labelling.known import KnownLabels
 from al_dgm.labelling.ledger import count, empty, read_ledger, write_ledger
 from al_dgm.labelling.query import Query, make_query, read_query, write_query
 from al_dgm.labelling.rounds import describe_pending, label_query
 from al_dgm.labelling.seed_set import choose_seed_set
 from al_dgm.labelling.source import LabelSource
 from al_dgm.learning.layout import Layout
-
-GIVEN = {"name": "oracle", "oracle": {"noise": 0.0, "cost": 0.0}}
 
 
 def label_seed_set(params: Params, layout: Layout) -> int:
@@ -92,13 +91,15 @@ def _seed_query(params: Params, layout: Layout, info: DatasetInfo) -> tuple[Quer
     query = make_query(0, "none", f"seed set: {wanted.strategy}", ids, np.zeros(len(ids)))
     # Labels that the data came with were paid for before: nobody is asked for them again.
     if wanted.strategy == "given":
-        return query, _source(Choice.model_validate(GIVEN), params, layout, info)
+        return query, KnownLabels(truth)
     return query, _chosen_source(params, layout, info)
 
 
 def _chosen_source(params: Params, layout: Layout, info: DatasetInfo) -> LabelSource:
     """The label source that params.yaml names, if it can answer for these data."""
-    source = _source(params.labels, params, layout, info)
+    # The truth is passed as a way to read it: only a source that takes it, the oracle, ever opens the file.
+    truth = partial(load_truth, layout.prepared)
+    source = build_source(params.labels, truth=truth, classes=info.classes, seed=params.seed, root=layout.home)
     check_source(params.labels.name, source, info)
     return source
 
@@ -119,9 +120,3 @@ def check_source(name: str, source: LabelSource, info: DatasetInfo) -> None:
             f"labels.name '{name}': expected examples with permanent ids, got numbers of rows, which move the labels "
             "when a row is inserted; name a column in data.table.id"
         )
-
-
-def _source(choice: Choice, params: Params, layout: Layout, info: DatasetInfo) -> LabelSource:
-    # The truth is passed as a way to read it: only a source that takes it, the oracle, ever opens the file.
-    truth = partial(load_truth, layout.prepared)
-    return build_source(choice, truth=truth, classes=info.classes, seed=params.seed, root=layout.home)

@@ -5,6 +5,7 @@ Images are [H, W] or [H, W, 3] with values in 0..1; a grid [R, C, H, W, ...] of 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,10 @@ Array = npt.NDArray[Any]
 
 CELL = 0.44  # inches, of an image in a grid
 APART = 0.4  # of a cell, between groups of images
+LETTERS, MIN_LETTERS = 14, 24  # of a note in a line: by the inch, and at least
+LINE = 0.17  # inches, of a note
+FITTING = 4  # letters of a name that fit above an image; more are slanted
+SLANTED = 0.055  # inches, of width and height that a letter then takes
 GAP = 12  # an image's width over the gap beside it
 ACTIVE = 0.01  # variance of its mean over x from which a latent unit counts as active (Burda et al. 2016)
 NAMED = 20  # features that have room for their names, and letters of them
@@ -49,23 +54,26 @@ def analogies(originals: Array, decoded: Array, own: Sequence[int], classes: Seq
         classes: names.
     """
     colours, tall, left = class_colours(len(classes)), _tall(decoded), 1 + APART
-    note = "left: x; then its z, inferred with its own class, decoded as every class"
-    with _grid(left + len(classes), len(originals) * tall, "Analogies", note) as (figure, axes):
+    longest = min(NAMED, max(map(len, classes)))
+    slanted = longest if longest > FITTING else 0
+    slant: dict[str, Any] = {"rotation": 45, "ha": "left"} if slanted else {"ha": "center"}
+    note, more = "left: x; then its z, inferred with its own class, decoded as every class", SLANTED * slanted
+    with _grid(left + len(classes), len(originals) * tall, "Analogies", note, more) as (figure, axes):
         _show(axes, originals[:, None])
         _show(axes, decoded, left=left)
         for row, y in enumerate(own):
             _frame(axes, decoded, left + y, row * tall, colours[y])
         for y, name in enumerate(classes):
-            axes.text(left + y + 0.46, -0.12, name, ha="center", va="bottom", color=colours[y], weight="bold")
-        axes.set_title("Analogies", pad=20)
+            middle, shown = left + y + 0.46, name[:NAMED]
+            axes.text(middle, -0.12, shown, va="bottom", color=colours[y], weight="bold", **slant)
+        axes.set_title("Analogies", pad=20 + 4 * slanted)
         return figure
 
 
-def reconstructions(originals: Array, reconstructed: Array) -> Figure:
+def reconstructions(originals: Array, reconstructed: Array, note: str) -> Figure:
     """Originals [R, C, H, W, ...], each with its reconstruction below it."""
     tall = _tall(originals)
     pitch = 2 * tall + APART
-    note = "x, and the mean of p(x | z) at the mean of what is inferred of it"
     with _grid(originals.shape[1], len(originals) * pitch - APART, "Reconstructions", note) as (figure, axes):
         for row, (above, below) in enumerate(zip(originals, reconstructed, strict=True)):
             _show(axes, above[None], top=row * pitch)
@@ -76,11 +84,13 @@ def reconstructions(originals: Array, reconstructed: Array) -> Figure:
 
 
 @contextmanager
-def _grid(width: float, height: float, title: str, note: str) -> Iterator[tuple[Figure, Axes]]:
-    """Axes in widths of an image, y downwards, with nothing on them yet."""
-    with drawing(0.6 + CELL * width, 0.8 + CELL * height) as figure:
+def _grid(width: float, height: float, title: str, note: str, more: float = 0.0) -> Iterator[tuple[Figure, Axes]]:
+    """Axes in widths of an image, y downwards, with nothing on them yet, and ``more`` inches of width and height."""
+    inches = 0.6 + CELL * width + more
+    lines = textwrap.wrap(note, max(MIN_LETTERS, int(LETTERS * inches)))
+    with drawing(inches, 0.65 + LINE * len(lines) + CELL * height + more) as figure:
         axes = figure.subplots()
-        axes.set(xticks=[], yticks=[], xlabel=note)
+        axes.set(xticks=[], yticks=[], xlabel="\n".join(lines))
         axes.set_title(title, pad=8)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)

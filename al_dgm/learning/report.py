@@ -32,7 +32,7 @@ _GRID_ROWS, _GRID_COLUMNS = 12, 14  # a grid larger than this is not looked at
 _CAPTIONS = {
     "learning_curve.png": "Holdout accuracy and negative log-likelihood over the number of labels.",
     "class_balance.png": "Classes of the examples that each query brought; 0 is the seed set.",
-    "queries.png": "Queried examples with the labels they were given, the first choice of a query first.",
+    "queries.png": "Queried examples and the labels they were given; of images the first choice of a query first.",
     "calibration.png": "Accuracy over confidence on the holdout after the last round.",
     "latent.png": "Latent means after the last round; queried examples are ringed, unlabelled ones grey.",
     "training.png": "The terms of the objective during each round's training, in nats.",
@@ -205,8 +205,8 @@ def print_report(folder: Path, console: Console | None = None) -> None:
         console.print(_plot(curve, min(console.width, 90)), markup=False, highlight=False)
     reached = summary["labels_to_95"]
     console.print(
-        f"{summary['labels']} labels, accuracy {summary['accuracy']:.1%}, area under the curve "
-        f"{summary['area_under_curve']:.3f}, "
+        f"{summary['labels']} labels, accuracy {summary['accuracy']:.1%} on {summary['holdout']} holdout examples, "
+        f"area under the curve {summary['area_under_curve']:.3f}, "
         + (f"95 % after about {reached:.0f} labels" if reached is not None else "95 % not reached"),
         highlight=False,
     )

@@ -59,6 +59,7 @@ class ReportData:
         return {
             "rounds": len(self.curve),
             "labels": int(last["labels"]),
+            "holdout": self.info.holdout,
             "cost": self.cost,
             **{name: float(last[name]) for name in SCORES},
             "area_under_curve": metrics.area_under_curve(labels, accuracy),

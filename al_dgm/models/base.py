@@ -138,10 +138,12 @@ class GenerativeModel(Model):
 
     Attributes:
         layers: sizes of the layers of latents that `represent` puts side by side; empty where there is but one.
+        sees_pixels: whether p(x_i | ·) depends on those pixels of x that come before, beside the latents.
     """
 
     generative = True
     layers: tuple[int, ...] = ()
+    sees_pixels: bool = False
 
     @property
     def classes_in_bounds(self) -> int:

@@ -73,7 +73,7 @@ class FAME(LadderModel):
     ) -> None:
         sizes = Sizes(hidden, latents, depth, batch_norm, importance_samples, monte_carlo_samples)
         super().__init__(space, sizes, classifier_hidden, bayesian)
-        self.concatenate = concatenate
+        self.sees_pixels = concatenate
         self.picture = picture(space, "hidden")
         self.pyramid = Pyramid(self.picture, tuple(hidden))
         levels = range(len(latents))
@@ -125,7 +125,7 @@ class FAME(LadderModel):
         """
         z, pixels = self.from_the_top(noise, samples)[None], self._pixels()
         x = z.new_zeros(samples, self.space.features)
-        for pixel in pixels if self.concatenate else ():
+        for pixel in pixels if self.sees_pixels else ():
             drawn = self.space.observation.sample(self.describe(self.read(x), z, noise)[0], noise)
             x[:, pixel] = drawn[:, pixel]
         return self.describe(self.read(x), z, noise)[0]

@@ -135,7 +135,7 @@ def test_the_folder_is_tried_before_the_training(project, params, tmp_path):
 @pytest.mark.parametrize(
     ("labels", "start", "changes", "message"),
     [
-        ("100", None, [], "seed set: expected at least 50 examples of class 'upper', got 30"),
+        ("100", None, [], "--labels 100: expected at least 50 examples of class 'upper', got 30"),
         ("", None, [], "--labels: expected a number, all, none, or the file of a ledger, got ''"),
         (".", None, [], "--labels: expected a number, all, none, or the file of a ledger, got '.'"),
         ("some", None, [], "--labels: expected a number, all, none, or the file of a ledger, got 'some'"),

@@ -189,7 +189,7 @@ def test_status_says_who_is_waited_for(project, al_dgm):
     file.write_text(file.read_text().replace("1,\n", "1,upper\n", 1))
     _, out, _ = al_dgm("status")
     assert out.splitlines()[-1] == (
-        f"waiting: round 1: 1 of 4 answers have come; label in column 'label' of {file}; "
+        f"waiting: round 1: 1 of 4 answers have come; label in column 'label' of {file}, as lower, upper or skip; "
         "then `dvc repro` goes on from here"
     )
 
@@ -210,6 +210,18 @@ def test_status_sees_an_answer_that_was_corrected_after_its_round(project, al_dg
         assert line == (
             f"corrected: round 1 took 'upper' for {name}, which now says {now}; `dvc repro -f -s label@1` takes that"
         )
+
+
+def test_status_shows_the_rounds_though_an_answer_is_wrong(project, al_dgm):
+    project.set("labels.name", "csv")
+    project.set("seed_set.strategy", "random")
+    assert project.run("pipelines.label", "--round", "1").returncode == 75
+    (file,) = (project.folder / "labels").iterdir()
+    file.write_text(file.read_text().replace("1,\n", "1,uper\n", 1))
+    code, out, _ = al_dgm("status")
+    assert code == 0
+    assert out.splitlines()[2].startswith("round  trained")
+    assert out.splitlines()[-1].startswith(f"wrong: {file}:2: expected a class or 'skip', got 'uper'")
 
 
 def test_status_asks_dvc_what_is_out_of_date(project, al_dgm):
@@ -247,7 +259,14 @@ def test_report_prints_the_report_and_how_to_open_mlflow(project, al_dgm):
     assert code == 1
     assert err.startswith("al-dgm: error: ")
     project.layout.report.mkdir()
-    summary = {"rounds": 1, "labels": 6, "accuracy": 0.75, "area_under_curve": 0.75, "labels_to_95": None}
+    summary = {
+        "rounds": 1,
+        "labels": 6,
+        "accuracy": 0.75,
+        "area_under_curve": 0.75,
+        "labels_to_95": None,
+        "holdout": 80,
+    }
     (project.layout.report / "metrics.json").write_text(json.dumps(summary))
     (project.layout.report / "curve.csv").write_text("round,labels,accuracy,nll,ece,brier\n1,6,0.75,0.5,0.1,0.3\n")
     code, out, err = al_dgm("report")

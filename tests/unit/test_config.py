@@ -69,6 +69,13 @@ def test_a_wrong_parameter_is_refused_with_its_path(path, value, message):
         parse_params(changed(path, value))
 
 
+def test_a_misspelt_key_is_named_rather_than_the_one_that_is_missing_for_it():
+    content = removed("training.steps")
+    content["training"]["stepz"] = 5
+    with pytest.raises(ConfigError, match=r"training\.stepz: unknown key \(did you mean 'steps'\?\)"):
+        parse_params(content)
+
+
 @pytest.mark.parametrize("path", ["seed", "training.steps", "model.name", "data.shard_size", "tracking"])
 def test_a_missing_parameter_is_named(path):
     with pytest.raises(ConfigError, match=rf"^params: {path}: field required"):

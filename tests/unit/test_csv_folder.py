@@ -225,7 +225,8 @@ def test_a_round_waits_and_goes_on(source, file):
     with pytest.raises(LabelsPendingError) as caught:
         label_query(QUERY, source, ledgers.empty(), CLASSES)
     assert str(caught.value) == (
-        f"round 1: 2 of 3 answers have come; label in column 'label' of {file}; then `dvc repro` goes on from here"
+        f"round 1: 2 of 3 answers have come; label in column 'label' of {file}, as cat, dog, 7 or skip; "
+        "then `dvc repro` goes on from here"
     )
     assert caught.value.exit_code == 75
     file.write_text("id,rank,label\nx1,1,dog\nx2,2,skip\nx3,3,7\n")

@@ -336,6 +336,18 @@ def test_the_columns_of_the_second_file_go_by_name(tmp_path):
     assert raw.features.tolist() == [[5, 6], [7, 8], [2, 1], [4, 3]]
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.struct([("bytes", pa.binary()), ("path", pa.string())])])
+def test_encoded_images_are_no_numbers(tmp_path, kind):
+    """As Parquet files of images often have them."""
+    cells = [b"\x89PNG"] * 4 if pa.types.is_binary(kind) else [{"bytes": b"\x89PNG", "path": "a.png"}] * 4
+    path = tmp_path / "images.parquet"
+    pq.write_table(pa.table({"image": pa.array(cells, kind), "label": ["x", "y"] * 2}), path)
+    with pytest.raises(
+        DataError, match=r"column 'image': expected numbers, got .*; of an encoded image give the pixel"
+    ):
+        table(0, str(path))
+
+
 HELD = {
     "unlabelled row": ("a,label\n3,x\n4,\n", "expected labels in the holdout, got none of 'holdout-000002'"),
     "no label column": ("a,lab\n3,x\n4,y\n", "held.csv: expected a column 'label'"),

@@ -126,7 +126,7 @@ def test_reconstructions_are_those_of_the_model(drawn, tmp_path):
     for rows, grid in ((20, (1, 12)), (4, (1, 4)), (50, (4, 12))):
         it = subject("vae", rows=rows)
         draw_model(it, tmp_path, ["reconstruction"])
-        originals, reconstructed = drawn["reconstructions"]
+        originals, reconstructed, _ = drawn["reconstructions"]
         assert originals.shape == reconstructed.shape == (*grid, 4, 2)
         images, x, _ = it.examples(math.prod(grid))
         np.testing.assert_array_equal(originals.reshape(images.shape), images)

@@ -71,9 +71,26 @@ def test_analogies_frame_the_class_that_each_original_has():
     assert words(axes) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("classes", [["cat", "dog"], ["automobile", "airplane"], ["a name of very many words", "b"]])
+def test_a_narrow_grid_keeps_its_note_and_its_names_apart(classes, tmp_path):
+    """Inside the figure, and nothing over anything else, in whatever length of names."""
+    figure = model_figures.analogies(images(4), images(4, 2), [1, 0, 1, 1], classes)
+    save(figure, tmp_path / "narrow.png")  # lays it out
+    (axes,) = figure.axes
+    names, whole = [text for text in axes.texts if text.get_text()], figure.bbox
+    for text in (*names, axes.xaxis.label, axes._left_title):
+        box = text.get_window_extent()
+        assert whole.x0 <= box.x0, text
+        assert box.x1 <= whole.x1, text
+        assert whole.y0 <= box.y0, text
+        assert box.y1 <= whole.y1, text
+    title = axes._left_title.get_window_extent()
+    assert not any(title.overlaps(name.get_window_extent()) for name in names)
+
+
 def test_reconstructions_stand_below_their_originals():
     originals, reconstructed = images(2, 4), images(2, 4)
-    (axes,) = model_figures.reconstructions(originals, reconstructed).axes
+    (axes,) = model_figures.reconstructions(originals, reconstructed, "x, and what is made of it").axes
     shown = [image.get_array() for image in axes.images]
     for found, row in zip(shown, [originals[0], reconstructed[0], originals[1], reconstructed[1]], strict=True):
         np.testing.assert_array_equal(found, model_figures.mosaic(row[None], 1))

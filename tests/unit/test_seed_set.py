@@ -3,6 +3,8 @@ from collections import Counter
 import pytest
 
 from al_dgm.errors import ConfigError, DataError, PoolExhaustedError
+from al_dgm.labelling.known import KnownLabels
+from al_dgm.labelling.query import make_query
 from al_dgm.labelling.seed_set import choose_seed_set
 
 CLASSES = ("a", "b", "c")
@@ -97,3 +99,11 @@ def test_unknown_strategy():
     """A strategy that does not exist is named."""
     with pytest.raises(ConfigError, match="got 'oldest'"):
         chosen("oldest", 1)
+
+
+def test_labels_that_the_data_came_with_say_so_and_cost_nothing():
+    query = make_query(0, "none", "seed set: given", ["x001", "x000"], [0.0, 0.0])
+    answers = KnownLabels(lambda: TRUTH).collect(query)
+    assert answers.pending == ()
+    found = answers.labels[["id", "label", "annotator", "source", "cost"]].to_numpy().tolist()
+    assert found == [["x001", "b", "data", "data", 0.0], ["x000", "a", "data", "data", 0.0]]
