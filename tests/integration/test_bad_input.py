@@ -384,7 +384,7 @@ CASES = [
         "people have not answered",
         asks_people,
         LABEL,
-        "round 1: 0 of 4 answers have come; label in column 'label' of …/r001-….csv, as lower, upper or skip; then …",
+        "round 1: 0 of 4 answers have come; label in column 'label' of …/r001-….csv, as upper, lower or skip; then …",
         code=75,
     ),
     Case(

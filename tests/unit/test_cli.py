@@ -189,7 +189,7 @@ def test_status_says_who_is_waited_for(project, al_dgm):
     file.write_text(file.read_text().replace("1,\n", "1,upper\n", 1))
     _, out, _ = al_dgm("status")
     assert out.splitlines()[-1] == (
-        f"waiting: round 1: 1 of 4 answers have come; label in column 'label' of {file}, as lower, upper or skip; "
+        f"waiting: round 1: 1 of 4 answers have come; label in column 'label' of {file}, as upper, lower or skip; "
         "then `dvc repro` goes on from here"
     )
 
