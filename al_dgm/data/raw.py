@@ -170,4 +170,4 @@ class RawData:
 
 
 def _in_words(counts: pd.Series, between: str) -> str:
-    return between.join(f"{name} {count}" for name, count in counts.items())
+    return between.join(f"{name}: {count}" for name, count in counts.items())

@@ -79,9 +79,9 @@ def test_taken():
 
 def test_labels_are_counted_for_people_to_read():
     """Class by class; of many the rarest and the commonest."""
-    assert GOOD.label_counts("pool") == "cat 1, dog 1"
-    assert GOOD.label_counts("holdout") == "cat 1, dog 0"
+    assert GOOD.label_counts("pool") == "cat: 1, dog: 1"
+    assert GOOD.label_counts("holdout") == "cat: 1, dog: 0"
     many = replace(
         GOOD, classes=("cat", "dog", *map(str, range(30))), labels=np.array(["cat", "cat", "dog", "cat"], object)
     )
-    assert many.label_counts("pool") == "of 32 classes from 0 0 to cat 2"
+    assert many.label_counts("pool") == "of 32 classes from 0: 0 to cat: 2"
