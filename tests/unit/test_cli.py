@@ -180,12 +180,18 @@ def test_status_knows_its_limits(project, al_dgm, monkeypatch):
     assert al_dgm("status")[1].endswith("\n\na stage is running now\n")
 
 
-def test_status_says_who_is_waited_for(project, al_dgm):
-    """A query that people have half answered is counted, and its file named."""
+def asked_of_people(project):
+    """The file of round 1's query, which nobody has answered yet."""
     project.set("labels.name", "csv")
     project.set("seed_set.strategy", "random")
     assert project.run("pipelines.label", "--round", "1").returncode == 75
     (file,) = (project.folder / "labels").iterdir()
+    return file
+
+
+def test_status_says_who_is_waited_for(project, al_dgm):
+    """A query that people have half answered is counted, and its file named."""
+    file = asked_of_people(project)
     file.write_text(file.read_text().replace("1,\n", "1,upper\n", 1))
     _, out, _ = al_dgm("status")
     assert out.splitlines()[-1] == (
@@ -196,10 +202,7 @@ def test_status_says_who_is_waited_for(project, al_dgm):
 
 def test_status_sees_an_answer_that_was_corrected_after_its_round(project, al_dgm):
     """The ledger keeps what it took; nobody would know that a later correction is not in it."""
-    project.set("labels.name", "csv")
-    project.set("seed_set.strategy", "random")
-    assert project.run("pipelines.label", "--round", "1").returncode == 75
-    (file,) = (project.folder / "labels").iterdir()
+    file = asked_of_people(project)
     file.write_text(file.read_text().replace(",\n", ",upper\n"))
     assert project.run("pipelines.label", "--round", "1").returncode == 0
     assert "corrected" not in al_dgm("status")[1]
@@ -213,10 +216,7 @@ def test_status_sees_an_answer_that_was_corrected_after_its_round(project, al_dg
 
 
 def test_status_shows_the_rounds_though_an_answer_is_wrong(project, al_dgm):
-    project.set("labels.name", "csv")
-    project.set("seed_set.strategy", "random")
-    assert project.run("pipelines.label", "--round", "1").returncode == 75
-    (file,) = (project.folder / "labels").iterdir()
+    file = asked_of_people(project)
     file.write_text(file.read_text().replace("1,\n", "1,uper\n", 1))
     code, out, _ = al_dgm("status")
     assert code == 0
