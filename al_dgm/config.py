@@ -106,6 +106,7 @@ class TrainingParams(_Section):
     adversarial_radius: Annotated[float, Field(gt=0)]
     balance_weight: Annotated[float, Field(ge=0)]
     consistency_weight: Annotated[float, Field(ge=0)]
+    consistency_temperature: Annotated[float, Field(gt=0, le=1)]
     smoothing_warmup: Fraction
     temperature: Annotated[float, Field(gt=0)]
     precision: Literal["float32", "bfloat16"]

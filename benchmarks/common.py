@@ -160,7 +160,7 @@ def with_changes(params: Params, changes: Mapping[str, Any]) -> Params:
 
 
 # Options that came after the first results, each with the value at which those stand.
-LATER = {"restarts": 0}
+LATER = {"restarts": 0, "consistency_temperature": 1.0}
 
 
 def digest(*sections: BaseModel) -> str:

@@ -12,7 +12,9 @@ networks that see labelled examples alone (`Model.supervised`). In ``sum`` each 
 
     adversarial_weight · mean KL(q(y|x) ‖ q(y|x + r_adv))       the classifier is smooth where the data are
     balance_weight · KL(mean q(y|x) ‖ p(y))                     it uses every class as often as the prior says
-    consistency_weight · mean KL(q(y|x) ‖ q(y|x, noise))        it says the same under noise (``corruption`` of models)
+    consistency_weight · mean KL(q_τ(y|x) ‖ q(y|x, noise))      it says the same under noise (``corruption`` of models),
+                                                                or the same more surely: q_τ ∝ q(y|x)^(1/τ), where τ is
+                                                                ``consistency_temperature``
 
 The first and the last hold the classifier to what it says anyway, and are phased in (``smoothing_warmup``): before the
 labels are learnt, what is smoothest and most consistent may be anything but the classes.
@@ -119,7 +121,8 @@ class Objective(nn.Module):
         ``examples``, (N_l, N_u), is asked for anew in every step so that a compiled program may serve all rounds.
         """
         radius = self.recipe.adversarial_radius if self.recipe.adversarial_weight else 0.0
-        terms = self.model.terms(batch, Settings(phase.latents, phase.responsibility, radius))
+        sharpness = self.recipe.consistency_temperature
+        terms = self.model.terms(batch, Settings(phase.latents, phase.responsibility, radius, sharpness))
         record = {name: mean_of(values) for name, values in terms.items() if name != "q"}
         if "q" in terms and self.recipe.balance_weight:
             record["imbalance"] = self._imbalance(terms["q"])

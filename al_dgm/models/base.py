@@ -90,11 +90,13 @@ class Settings:
         latents: warm-up factor on the KL of the latents.
         responsibility: ω, see `DeepGenerativeModel.terms`.
         adversarial_radius: see `al_dgm.models.adversarial`; 0 for none.
+        consistency_temperature: τ, see `DeepGenerativeModel.regularised`.
     """
 
     latents: Factor = 1.0
     responsibility: Factor = 1.0
     adversarial_radius: float = 0.0
+    consistency_temperature: float = 1.0
 
 
 class Model(nn.Module, ABC):

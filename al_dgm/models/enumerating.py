@@ -274,7 +274,10 @@ class DeepGenerativeModel(GenerativeModel):
         """What regularises the classifier on unlabelled examples: its probabilities and divergences; all [U, ...].
 
         ``adversarial`` as in `al_dgm.models.adversarial`; ``consistency``, of a corrupted classifier, is its divergence
-        from what it says undisturbed, KL(q(y|x) ‖ q(y|x, noise)), where only the latter learns.
+        from what it says undisturbed, KL(q_τ(y|x) ‖ q(y|x, noise)), where only the latter learns, q_τ ∝ q(y|x)^(1/τ)
+        and τ is ``settings.consistency_temperature``. A classifier that hardly says anything is the most consistent,
+        and at τ = 1 nothing here tells it to be surer under noise than without; at τ < 1 the target is (Berthelot et
+        al. 2019, Xie et al. 2020).
         """
         unlabelled, _ = batch.sizes
         undisturbed = self._undisturbed(x[: unlabelled or len(x)]) if corrupted(self) else None
@@ -283,7 +286,8 @@ class DeepGenerativeModel(GenerativeModel):
         log_q = log_mean_exp(seen.log_q[:, :unlabelled], dim=0)
         result = {"q": log_q.exp()}
         if undisturbed is not None:
-            result["consistency"] = categorical_kl(undisturbed, log_q)
+            target = F.log_softmax(undisturbed / settings.consistency_temperature, dim=-1)
+            result["consistency"] = categorical_kl(target, log_q)
         if settings.adversarial_radius:
             radius = settings.adversarial_radius
             result["adversarial"] = self.adversarial(x[:unlabelled], batch.unlabelled_noise, radius)

@@ -28,7 +28,7 @@ from al_dgm.learning.fit import TrainingData, fit
 from al_dgm.models.base import Settings
 from al_dgm.models.enumerating import Tempering
 from al_dgm.nn.bayesian import mean_weights
-from al_dgm.nn.corrupted import clean
+from al_dgm.nn.corrupted import Corruption, clean
 from al_dgm.nn.noise import generator
 from al_dgm.objectives.bounds import unlabelled_bound
 
@@ -230,18 +230,37 @@ CORRUPTED = {"corruption": [0.5, 0.3], "bayesian": "none"}
 
 
 @every_semi_supervised
-def test_a_corrupted_classifier_learns_what_it_says_undisturbed(name):
-    """KL(q(y|x) ‖ q(y|x, noise)) of every unlabelled example: the first of a pass without noise, and a constant."""
+@pytest.mark.parametrize("power", [1, 2])
+def test_a_corrupted_classifier_learns_what_it_says_undisturbed(name, power):
+    """KL(q(y|x)^power ‖ q(y|x, noise)) of each unlabelled example: the first of a pass without noise, and constant."""
     model, x, y = spec(name, **CORRUPTED).build(0).train(), data(), torch.arange(B) % C
-    terms = model.terms(minibatch(x, y, x), Settings())
+    terms = model.terms(minibatch(x, y, x), Settings(consistency_temperature=1 / power))
     with clean(model), torch.no_grad():
         target = model.log_classifier(model.space.observation.draw(x, noise(1)), NoNoise(), 1)
+    target = (target.exp() ** power / (target.exp() ** power).sum(-1, keepdim=True)).log()
     expected = (target.exp() * (target - terms["q"].log())).sum(-1)
     torch.testing.assert_close(terms["consistency"], expected)
     assert (terms["consistency"] > 0).all()
     scale = model.classifier.top.scale
     gradients = [torch.autograd.grad(v.sum(), scale, retain_graph=True) for v in (terms["consistency"], expected)]
     torch.testing.assert_close(*gradients)
+
+
+@every_semi_supervised
+def test_a_sharper_target_makes_a_corrupted_classifier_surer(name):
+    """Where there is no noise to be consistent under, consistency is indifferent at τ = 1 and for growing γ below."""
+    model, x = spec(name, **CORRUPTED).build(0).train(), data()
+    model.classifier.corruption = Corruption(0.0, 0.0)
+    for norm in (*model.classifier.norms, model.classifier.top):
+        norm.sd = 0.0
+    gradients = []
+    for temperature in (1.0, 0.5):
+        batch = minibatch(x[:0], torch.zeros(0).long(), x, NoNoise())
+        consistency = model.terms(batch, Settings(consistency_temperature=temperature))["consistency"]
+        (gradient,) = torch.autograd.grad(consistency.sum(), model.classifier.top.scale)
+        gradients.append(gradient)
+    assert gradients[0].abs().max() < 1e-4
+    assert (gradients[1] < -1e-2).all()
 
 
 @every_semi_supervised

@@ -192,11 +192,12 @@ def test_a_class_that_is_never_predicted_gives_a_finite_imbalance():
     assert logits.grad.isfinite().all()
 
 
-def test_the_phase_reaches_the_model():
-    """Warm-up factors go to the terms that they scale."""
+def test_the_phase_and_the_recipe_reach_the_model():
+    """Warm-up factors go to the terms that they scale, and what regularises is as the recipe says."""
     model = Known()
-    value(model, minibatch(), phase=Phase(latents=0.3, weights=0.4, responsibility=0.6), adversarial_weight=1.0)
-    assert model.asked == [Settings(0.3, 0.6, RECIPE.adversarial_radius)]
+    phase, recipe = Phase(latents=0.3, weights=0.4, responsibility=0.6), {"consistency_temperature": 0.7}
+    value(model, minibatch(), phase=phase, adversarial_weight=1.0, **recipe)
+    assert model.asked == [Settings(0.3, 0.6, RECIPE.adversarial_radius, 0.7)]
 
 
 def test_a_supervised_model_minimises_its_cross_entropy_and_divergence_alone():
