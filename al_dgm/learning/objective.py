@@ -121,8 +121,8 @@ class Objective(nn.Module):
         ``examples``, (N_l, N_u), is asked for anew in every step so that a compiled program may serve all rounds.
         """
         radius = self.recipe.adversarial_radius if self.recipe.adversarial_weight else 0.0
-        sharpness = self.recipe.consistency_temperature
-        terms = self.model.terms(batch, Settings(phase.latents, phase.responsibility, radius, sharpness))
+        temperature = self.recipe.consistency_temperature
+        terms = self.model.terms(batch, Settings(phase.latents, phase.responsibility, radius, temperature))
         record = {name: mean_of(values) for name, values in terms.items() if name != "q"}
         if "q" in terms and self.recipe.balance_weight:
             record["imbalance"] = self._imbalance(terms["q"])
