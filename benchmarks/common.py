@@ -160,16 +160,18 @@ def with_changes(params: Params, changes: Mapping[str, Any]) -> Params:
 
 
 # Options that came after the first results, each with the value at which those stand.
-LATER = {"restarts": 0, "consistency_temperature": 1.0}
+LATER = {"restarts": 0, "consistency_temperature": 1.0, "pixelcnn": []}
 
 
 def digest(*sections: BaseModel) -> str:
     """Twelve hex digits of the sections that decide a result; of a choice, the component that is chosen."""
-    content = [[s.name, s.options] if isinstance(s, Choice) else _as_before(s.model_dump()) for s in sections]
+    content = [
+        [s.name, _as_before(s.options)] if isinstance(s, Choice) else _as_before(s.model_dump()) for s in sections
+    ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _as_before(options: dict[str, Any]) -> dict[str, Any]:
+def _as_before(options: Mapping[str, Any]) -> dict[str, Any]:
     """``options`` without those of `LATER` that change nothing."""
     return {name: value for name, value in options.items() if name not in LATER or value != LATER[name]}
 

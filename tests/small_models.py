@@ -1,6 +1,7 @@
 """Small models of every kind and data for them, for the conformance tests.
 
-A model that may read and produce images by convolutions occurs twice: as "m2" and as "m2, convolutional".
+A model that may read and produce images by convolutions occurs twice: as "m2" and as "m2, convolutional". One whose
+pixels may depend on each other occurs once more: as "sdgm, pixel by pixel".
 """
 
 import contextlib
@@ -24,14 +25,20 @@ PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 B, C, D, S = 6, 3, 8, 4
 SHAPE = (4, 2)
 KINDS = ("bernoulli", "binomial", "gaussian")
-CONVOLUTIONAL = ", convolutional"
+CONVOLUTIONS = {"convolutions": [3, 4]}
+IMAGES = {", convolutional": CONVOLUTIONS, ", pixel by pixel": {**CONVOLUTIONS, "pixelcnn": [5, 1]}}
 SMALL = {"hidden": [8], "latent": 3, "auxiliary": 2, "features": 2, "m1_hidden": 8, "m1_latent": 3}
 SMALL_HIERARCHY = {"hidden": [8, 7], "latents": [3, 2], "auxiliary": [2, 2], "pixel_channels": 5, "pixel_blocks": 1}
 
 
 def registered(name):
     """The model's name in `MODELS`."""
-    return name.removesuffix(CONVOLUTIONAL)
+    return name.split(",")[0]
+
+
+def of_images(name):
+    """The options that make it a model of images."""
+    return IMAGES.get(name.removeprefix(registered(name)), {})
 
 
 def options(name):
@@ -47,12 +54,12 @@ def predictions(name):
     return [way for way in named if isinstance(way, str)] + [way for union in named for way in get_args(union)]
 
 
-NAMES = [*MODELS, *(name + CONVOLUTIONAL for name in MODELS if "convolutions" in options(name))]
+NAMES = [*MODELS, *(name + way for name in MODELS for way, chosen in IMAGES.items() if {*chosen} <= {*options(name)})]
 GENERATIVE = [name for name in NAMES if getattr(MODELS[registered(name)], "generative", False)]
 SEMI_SUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[registered(name)], DeepGenerativeModel)]
 UNSUPERVISED = [name for name in GENERATIVE if issubclass(MODELS[registered(name)], DensityModel)]
 NORMALISED = [name for name in GENERATIVE if "batch_norm" in options(name)]
-OF_IMAGES = [name for name in NAMES if name == "fame" or name.endswith(CONVOLUTIONAL)]
+OF_IMAGES = [name for name in NAMES if name == "fame" or of_images(name)]
 
 every_registered = pytest.mark.parametrize("name", sorted(MODELS))
 every_model = pytest.mark.parametrize("name", sorted(NAMES))
@@ -92,8 +99,7 @@ def distributed(name, weights):
 def spec(name, kind="binomial", classes=C, ensemble=1, **chosen):
     """A small model, Bayesian throughout unless told otherwise; options that it does not have are left out."""
     sizes = SMALL_HIERARCHY if "latents" in options(name) else SMALL
-    images = {"convolutions": [3, 4]} if name.endswith(CONVOLUTIONAL) else {}
-    wanted = {"bayesian": all_bayesian(name), "batch_norm": False, **sizes, **images, **chosen}
+    wanted = {"bayesian": all_bayesian(name), "batch_norm": False, **sizes, **of_images(name), **chosen}
     known = {option: value for option, value in wanted.items() if option in options(name)}
     observation = {"kind": kind, "trials": 16}
     about = ModelSpec(registered(name), known, D, tuple("abcdefghi"[:classes]), observation, 0.3, 0.5, SHAPE)

@@ -186,7 +186,9 @@ def _analogies(subject: Subject) -> Figure:
         raise NotDrawnError("analogies need a model whose p(x | ·) is given the class, such as m2")
     originals, x, own = subject.examples(max(ROWS, len(classes)))
     z = model.encode(x, own, NoNoise())
-    as_class = [model.decode(torch.full_like(own, y), z, NoNoise()) for y in range(len(classes))]
+    # Where pixels depend on others they have to be drawn, for all classes by the same numbers.
+    draws = CommonDraws(subject.noise("pixels") if model.sees_pixels else NoNoise())
+    as_class = [model.decode(torch.full_like(own, y), z, draws.again()) for y in range(len(classes))]
     decoded = np.stack([subject.mean_images(parameters) for parameters in as_class], axis=1)
     return model_figures.analogies(originals, decoded, own.tolist(), classes)
 

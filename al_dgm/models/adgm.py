@@ -34,6 +34,8 @@ class ADGM(AuxiliaryModel):
         auxiliary: size A of a.
         auxiliary_sees_x: p(a | y, z, x) instead of p(a | y, z).
         convolutions: channels of the convolutions by which networks read x and produce it; none for rows of numbers.
+        pixelcnn: [channels, residual blocks] of a PixelCNN after them, by which a pixel depends on those before it, as
+            in FAME; none where pixels are independent given the latents.
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``auxiliary`` q(a|x),
             ``classifier`` q(y|a,x), ``encoder`` q(z|a,y,x), ``auxiliary_decoder`` p(a|·), ``decoder`` p(x|y,z).
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
@@ -51,6 +53,7 @@ class ADGM(AuxiliaryModel):
         auxiliary: Size = 4,
         auxiliary_sees_x: bool = False,  # noqa: FBT001, FBT002 - an option in params.yaml
         convolutions: Channels = [],  # noqa: B006
+        pixelcnn: Channels = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
@@ -60,7 +63,8 @@ class ADGM(AuxiliaryModel):
         super().__init__(space, prediction, likelihood_weight, enumeration)
         x, C = [as_input(space, convolutions)] * auxiliary_sees_x, space.classes
         self.auxiliary_sees_x = auxiliary_sees_x
-        self.build((hidden, latent, auxiliary), ([*x, C, latent], [C, latent]), bayesian, convolutions, corruption)
+        sees = [*x, C, latent], [C, latent]
+        self.build((hidden, latent, auxiliary), sees, bayesian, convolutions, pixelcnn, corruption)
 
     def conditionals(
         self,
@@ -72,9 +76,13 @@ class ADGM(AuxiliaryModel):
     ) -> tuple[Tensor, Tensor]:
         """Parameters of p(a | y, z) or p(a | y, z, x), [S, R, 2A], and of p(x | y, z)."""
         p_a = self.auxiliary_decoder(*[of_x] * self.auxiliary_sees_x, label, z, noise=noise)
-        return p_a, self.decoder(label, z, noise=noise)
+        return p_a, self.describe(of_x, label, z, noise=noise)
 
     def decode(self, y: Tensor, z: Tensor, noise: Noise) -> Tensor:
         """Parameters of p(x | y, z), [R, outputs]."""
-        output: Tensor = self.decoder(self.label(y), z, noise=noise)
-        return output
+        return self.describe(None, self.label(y), z, noise=noise)
+
+    def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | ŷ, z) at the most probable class and the means of q(a | x) and q(z | a, x, ŷ)."""
+        a, y = self.infer(x, noise)
+        return self.describe(self.space.network_input(x), self.label(y), self.encode(x, y, noise, a), noise=noise)

@@ -16,11 +16,12 @@ from torch.nn import functional as F
 from al_dgm.models.base import check_networks, is_bayesian
 from al_dgm.models.classifiers import classifier
 from al_dgm.models.enumerating import DeepGenerativeModel, Recognition, Tempering
-from al_dgm.models.images import as_input, as_output
+from al_dgm.models.images import as_input, decoder_of_x, pixel_by_pixel
 from al_dgm.nn.mlp import HEAD_INIT_SD, MLP
 from al_dgm.nn.noise import Noise
-from al_dgm.nn.pairs import Label, OfExamples, Pairs
+from al_dgm.nn.pairs import Input, Label, OfExamples, Pairs
 from al_dgm.nn.pictures import Pyramid
+from al_dgm.nn.pixelcnn import PixelDecoder
 from al_dgm.objectives.densities import gaussian, normal_log_density
 from al_dgm.objectives.latents import latent_kl, sample_gaussian
 
@@ -36,6 +37,7 @@ class AuxiliaryModel(DeepGenerativeModel):
         sees: tuple[Sequence[int | Pyramid], Sequence[int]],
         bayesian: str | list[str],
         convolutions: Sequence[int] = (),
+        pixelcnn: Sequence[int] = (),
         corruption: Sequence[float] = (),
     ) -> None:
         """Make the networks.
@@ -45,6 +47,7 @@ class AuxiliaryModel(DeepGenerativeModel):
             sees: inputs of p(a | ·) and of p(x | ·).
             bayesian: which networks have Bayesian weights.
             convolutions: by which networks read x and produce it.
+            pixelcnn: by which a pixel depends on those before it.
             corruption: of the classifier in training.
         """
         hidden, Z, A = sizes
@@ -61,7 +64,9 @@ class AuxiliaryModel(DeepGenerativeModel):
         self.classifier = classifier([x, A], hidden, C, corruption, is_bayesian("classifier", bayesian))
         self.encoder = network("encoder", [x, A, C], 2 * Z, HEAD_INIT_SD)
         self.auxiliary_decoder = network("auxiliary_decoder", sees[0], 2 * A, HEAD_INIT_SD)
-        self.decoder = network("decoder", sees[1], as_output(self.space, convolutions))
+        random = is_bayesian("decoder", bayesian)
+        self.decoder = decoder_of_x(self.space, sees[1], hidden, convolutions, pixelcnn, random)
+        self.sees_pixels = isinstance(self.decoder, PixelDecoder)
 
     @abstractmethod
     def conditionals(
@@ -100,6 +105,26 @@ class AuxiliaryModel(DeepGenerativeModel):
         kl_z = latent_kl(z, q_z, None, closed_form=closed_form)
         log_p_y = self.log_prior_given(z, pairs, noise)
         return tempering.likelihood * reconstruction + log_p_y - tempering.latents * (kl_a + kl_z)
+
+    def describe(self, x: Tensor | OfExamples | None, *inputs: Input, noise: Noise) -> Tensor:
+        """Parameters of p(x | inputs), [..., outputs].
+
+        Of p(x_i | x_<i, inputs) with a PixelCNN: at x, as networks read it, or where there is none at draws.
+        """
+        if not isinstance(self.decoder, PixelDecoder):
+            independent: Tensor = self.decoder(*inputs, noise=noise)
+            return independent
+        if x is None:
+            nothing = self.log_prior.new_zeros(1, self.space.features)
+            return pixel_by_pixel(
+                self.space,
+                lambda drawn: self.describe(self.space.network_input(drawn), *inputs, noise=noise),
+                nothing,
+                noise,
+            )
+        maps = self.decoder.pixels.picture.maps
+        found: Tensor = self.decoder(maps(x) if isinstance(x, Tensor) else x.each(maps), *inputs, noise=noise)
+        return found
 
     def draw_latent(
         self, of_x: OfExamples, of_a: OfExamples, label: Label, noise: Noise

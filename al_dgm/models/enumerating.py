@@ -198,8 +198,11 @@ class DeepGenerativeModel(GenerativeModel):
         Of Bernoulli data x is the grey value itself, not a draw: the likelihood is linear in x, so this is a bound on
         the expected log-evidence of the draws, by one q(z | x, y) for all of them.
 
+        Where pixels depend on others the likelihood is not linear in x, and x is drawn as in training.
+
         Classes outside T keep what q(y|x) gives them, and the bounds share out the rest among T.
         """
+        x = self.space.observation.draw(x, noise) if self.sees_pixels else x
         found = self.class_bounds(x, noise, samples, Tempering(self.likelihood_weight))
         posterior = F.log_softmax(found.bound.mean(0), dim=-1)
         candidates = found.pairs.candidates

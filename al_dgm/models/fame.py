@@ -19,19 +19,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from al_dgm.models.base import Size, Space, is_bayesian
 from al_dgm.models.density import Sizes
-from al_dgm.models.images import picture
+from al_dgm.models.images import picture, pixel_by_pixel
 from al_dgm.models.lvae import LadderModel
 from al_dgm.nn.maps import Convolution, TransposedConvolution
 from al_dgm.nn.mlp import HEAD_INIT_SD, Features, Layers, Plan
 from al_dgm.nn.noise import Noise
 from al_dgm.nn.pictures import Pyramid
-from al_dgm.nn.pixelcnn import PixelCNN
+from al_dgm.nn.pixelcnn import PixelCNN, PixelDecoder
 
 
 class FAME(LadderModel):
@@ -123,37 +122,20 @@ class FAME(LadderModel):
 
         As many passes as there are pixels; a single one without the concatenation of x.
         """
-        z, pixels = self.from_the_top(noise, samples)[None], self._pixels()
-        x = z.new_zeros(samples, self.space.features)
-        for pixel in pixels if self.sees_pixels else ():
-            drawn = self.space.observation.sample(self.describe(self.read(x), z, noise)[0], noise)
-            x[:, pixel] = drawn[:, pixel]
-        return self.describe(self.read(x), z, noise)[0]
+        z = self.from_the_top(noise, samples)[None]
+
+        def describe(x: Tensor) -> Tensor:
+            return self.describe(self.read(x), z, noise)[0]
+
+        nothing = z.new_zeros(1, self.space.features)
+        return pixel_by_pixel(self.space, describe, nothing, noise) if self.sees_pixels else describe(nothing)
 
     def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
         """Parameters of p(x_i | x_<i, z_1) at x and at the mean of z_1; [B, n D]."""
         z = self.represent(x, noise)[None, :, : self.layers[0]]
         return self.describe(self.read(x), z, noise)[0]
 
-    def _pixels(self) -> Tensor:
-        """Which of x's D numbers belong to each pixel, in raster order; [pixels, channels]."""
-        order = self.picture.maps(torch.arange(self.space.features)[None])[0]
-        return order.view(-1, self.picture.grid.channels)
-
     def describe(self, seen: Tensor, z: Tensor, noise: Noise) -> Tensor:
         """Parameters of p(x_i | x_<i, z_1), [S, B, n D]."""
         parameters: Tensor = self.decoder[0](seen, z, noise=noise)
         return parameters
-
-
-class PixelDecoder(nn.Module):
-    """z_1 [S, B, Z] ↦ feature maps ↦ a PixelCNN on them and on x [B, D]."""
-
-    def __init__(self, maps: Features, pixels: PixelCNN) -> None:
-        super().__init__()
-        self.maps, self.pixels = maps, pixels
-
-    def forward(self, x: Tensor, z: Tensor, *, noise: Noise) -> Tensor:
-        """Parameters of p(x | z), [S, B, n D]."""
-        found: Tensor = self.pixels(x, self.maps(z, noise=noise), noise=noise)
-        return found

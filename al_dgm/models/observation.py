@@ -88,7 +88,8 @@ class Binomial:
 
     def sample(self, parameters: Tensor, noise: Noise) -> Tensor:
         """trials x_d ~ Binomial(trials, sigmoid(logit_d))."""
-        uniform = noise.uniform(torch.Size([self.trials, *parameters.shape]))
+        shape = torch.Size([self.trials, *parameters.shape])
+        uniform = noise.uniform(shape).expand(shape)
         return (uniform < torch.sigmoid(parameters)).to(parameters.dtype).mean(0)
 
 

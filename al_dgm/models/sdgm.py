@@ -32,6 +32,8 @@ class SDGM(AuxiliaryModel):
         latent: size Z of z.
         auxiliary: size A of a.
         convolutions: channels of the convolutions by which networks read x and produce it; none for rows of numbers.
+        pixelcnn: [channels, residual blocks] of a PixelCNN after them, by which a pixel depends on those before it, as
+            in FAME; none where pixels are independent given the latents.
         bayesian: which networks have Bayesian weights: ``none``, ``all``, or names among ``auxiliary`` q(a|x),
             ``classifier`` q(y|a,x), ``encoder`` q(z|a,y,x), ``auxiliary_decoder`` p(a|y,z), ``decoder`` p(x|a,y,z).
         prediction: how y is predicted; see `DeepGenerativeModel.log_predictive`.
@@ -48,6 +50,7 @@ class SDGM(AuxiliaryModel):
         latent: Size = 10,
         auxiliary: Size = 4,
         convolutions: Channels = [],  # noqa: B006
+        pixelcnn: Channels = [],  # noqa: B006
         bayesian: str | list[str] = "classifier",
         prediction: Prediction = "both",
         likelihood_weight: Annotated[float, Field(gt=0)] = 0.25,
@@ -57,28 +60,26 @@ class SDGM(AuxiliaryModel):
         super().__init__(space, prediction, likelihood_weight, enumeration)
         C = space.classes
         sees = [C, latent], [auxiliary, C, latent]
-        self.build((hidden, latent, auxiliary), sees, bayesian, convolutions, corruption)
+        self.build((hidden, latent, auxiliary), sees, bayesian, convolutions, pixelcnn, corruption)
 
     def conditionals(
         self,
-        of_x: OfExamples,  # noqa: ARG002
+        of_x: OfExamples,
         of_a: OfExamples,
         label: Label,
         z: Tensor,
         noise: Noise,
     ) -> tuple[Tensor, Tensor]:
         """Parameters of p(a | y, z), [S, R, 2A], and of p(x | a, y, z)."""
-        return self.auxiliary_decoder(label, z, noise=noise), self.decoder(of_a, label, z, noise=noise)
+        return self.auxiliary_decoder(label, z, noise=noise), self.describe(of_x, of_a, label, z, noise=noise)
 
-    def decode(self, y: Tensor, z: Tensor, noise: Noise, a: Tensor | None = None) -> Tensor:
-        """Parameters of p(x | a, y, z), with a ~ p(a | y, z) unless it is given, [R, A]; [R, outputs]."""
+    def decode(self, y: Tensor, z: Tensor, noise: Noise) -> Tensor:
+        """Parameters of p(x | a, y, z), with a ~ p(a | y, z); [R, outputs]."""
         label = self.label(y)
-        if a is None:
-            a = sample_gaussian(*gaussian(self.auxiliary_decoder(label, z, noise=noise)), noise)
-        output: Tensor = self.decoder(a, label, z, noise=noise)
-        return output
+        a = sample_gaussian(*gaussian(self.auxiliary_decoder(label, z, noise=noise)), noise)
+        return self.describe(None, a, label, z, noise=noise)
 
     def reconstruct(self, x: Tensor, noise: Noise) -> Tensor:
         """Parameters of p(x | a, ŷ, z) at the most probable class and the means of q(a | x) and q(z | a, x, ŷ)."""
         a, y = self.infer(x, noise)
-        return self.decode(y, self.encode(x, y, noise, a), noise, a)
+        return self.describe(self.space.network_input(x), a, self.label(y), self.encode(x, y, noise, a), noise=noise)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from al_dgm.nn.pairs import Input, product, rounded
+from al_dgm.nn.pairs import Input, OfExamples, product, rounded
 
 
 class LinearMap(Protocol):
@@ -135,8 +135,10 @@ class Convolution:
         """What x W is for W [rows, channels]."""
         return Grid(-(-self.reads.height // self.stride), -(-self.reads.width // self.stride), channels)
 
-    def times(self, x: Tensor, weight: Tensor, matmul: torch.dtype | None) -> Tensor:
-        """The convolution of x with W."""
+    def times(self, x: Tensor | OfExamples, weight: Tensor, matmul: torch.dtype | None) -> Tensor:
+        """The convolution of x with W; of an example once, however many rows it has."""
+        if isinstance(x, OfExamples):
+            return x.pairs.spread(self.times(x.values, weight, matmul))
         height = -(-self.rows // (self.kernel * self.reads.channels))  # no rows of taps below the last one that is used
         missing = height * self.kernel * self.reads.channels - self.rows
         whole = F.pad(rounded(weight, matmul), (0, 0, 0, missing))

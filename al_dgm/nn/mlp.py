@@ -94,10 +94,7 @@ class MLP(Layers):
         head_init_sd: float | None = None,
         batch_norm: bool = False,
     ) -> None:
-        read = [x.top.size if isinstance(x, Pyramid) else x for x in inputs]
-        sizes = [*hidden, outputs.top.size if isinstance(outputs, Pyramid) else outputs]
-        plan: list[tuple[Sequence[Read], int]] = list(zip([read, *([size] for size in hidden)], sizes, strict=True))
-        plan += [([window], makes) for window, makes in outputs.down] if isinstance(outputs, Pyramid) else []
+        plan = plan_of(inputs, hidden, outputs)
         super().__init__(plan, bayesian=bayesian, head_init_sd=head_init_sd, batch_norm=batch_norm)
         self.readers = nn.ModuleList(
             Reader(x, bayesian is True, batch_norm) if isinstance(x, Pyramid) else nn.Identity() for x in inputs
@@ -124,10 +121,18 @@ class Reader(nn.Module):
     def forward(self, x: Tensor | OfExamples, *, noise: Noise) -> Tensor | OfExamples:
         """x [..., B, D] as features [..., B, F]."""
         if isinstance(x, OfExamples):
-            return OfExamples(self.read(x.values, noise), x.pairs)
+            return x.each(lambda values: self.read(values, noise))
         return self.read(x, noise)
 
     def read(self, x: Tensor, noise: Noise) -> Tensor:
         """Features of a tensor."""
         features: Tensor = self.features(self.picture.maps(x), noise=noise)
         return features
+
+
+def plan_of(inputs: Sequence[int | Pyramid], hidden: Sequence[int], outputs: int | Pyramid) -> Plan:
+    """Layers from the inputs, images as the features at their top, by way of the hidden ones to the outputs."""
+    read = [x.top.size if isinstance(x, Pyramid) else x for x in inputs]
+    sizes = [*hidden, outputs.top.size if isinstance(outputs, Pyramid) else outputs]
+    plan: list[tuple[Sequence[Read], int]] = list(zip([read, *([size] for size in hidden)], sizes, strict=True))
+    return plan + ([([window], makes) for window, makes in outputs.down] if isinstance(outputs, Pyramid) else [])

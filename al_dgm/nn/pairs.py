@@ -7,6 +7,7 @@ alone is computed once for each example and then spread over its rows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +144,11 @@ class OfExamples:
 
     def squared(self) -> OfExamples:
         """Entry by entry."""
-        return OfExamples(self.values.square(), self.pairs)
+        return self.each(torch.square)
+
+    def each(self, function: Callable[[Tensor], Tensor]) -> OfExamples:
+        """A function of every example's values."""
+        return OfExamples(function(self.values), self.pairs)
 
 
 @dataclass(frozen=True)

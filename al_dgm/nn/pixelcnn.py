@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from al_dgm.nn.linear import Extent, kinds
 from al_dgm.nn.maps import Convolution, Grid
+from al_dgm.nn.mlp import Features
 from al_dgm.nn.noise import Noise
-from al_dgm.nn.pairs import rounded
+from al_dgm.nn.pairs import Input, OfExamples, rounded
 from al_dgm.nn.pictures import Picture
 
 FIRST, BLOCK = 7, 3  # sizes of the windows (seed 003, App. E)
@@ -53,7 +54,7 @@ class PixelCNN(nn.Module):
         ends = zip(rest[blocks:], made, strict=True)
         self.last = nn.ModuleList(kind([Convolution(maps, 1)], outputs) for kind, outputs in ends)
 
-    def forward(self, x: Tensor, h: Tensor, *, noise: Noise) -> Tensor:
+    def forward(self, x: Tensor | OfExamples, h: Tensor, *, noise: Noise) -> Tensor:
         """Maps of x [..., D] and h [..., positions · features] as parameters [..., n D] that observation models read.
 
         Leading dimensions broadcast: x is convolved once for each example, however many h there are.
@@ -65,3 +66,16 @@ class PixelCNN(nn.Module):
         for layer in self.last:
             found = layer(F.relu(rounded(found, self.first.matmul)), noise=noise)
         return self.picture.parameters(found)
+
+
+class PixelDecoder(nn.Module):
+    """What a pixel is given beside those before it, by way of feature maps as large as the image ↦ a PixelCNN."""
+
+    def __init__(self, maps: Features, pixels: PixelCNN) -> None:
+        super().__init__()
+        self.maps, self.pixels = maps, pixels
+
+    def forward(self, x: Tensor | OfExamples, *inputs: Input, noise: Noise) -> Tensor:
+        """Parameters of p(x_i | x_<i, inputs), [..., n D], for maps of x [..., D]."""
+        found: Tensor = self.pixels(x, self.maps(*inputs, noise=noise), noise=noise)
+        return found

@@ -10,7 +10,7 @@ from torch import distributions as dist
 from torch.nn import functional as F
 
 from al_dgm.models.observation import make_observation
-from al_dgm.nn.noise import BatchNoise, generator
+from al_dgm.nn.noise import BatchNoise, NoNoise, generator
 from al_dgm.objectives import densities
 from al_dgm.objectives.bounds import unlabelled_bound
 from al_dgm.objectives.schedules import cosine, ramp
@@ -169,6 +169,16 @@ def test_observations_are_drawn_from_their_densities(draws, kind):
     variance = parameters[:1, D:].exp() if kind == "gaussian" else mean * (1 - mean) / trials
     assert_mean_is((x - mean).square(), variance[0], dim=0)
     assert kind == "gaussian" or (trials * x == (trials * x).round()).all()
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "binomial", "gaussian"])
+def test_without_noise_each_example_is_drawn_by_itself(draws, kind):
+    """One number for all elements is not one example for all: counts are 0 or all there are, real values the mean."""
+    observation = make_observation(kind, 16)
+    parameters = draws(5, observation.outputs(D))
+    mean = observation.mean(parameters)
+    expected = mean if kind == "gaussian" else (mean > 0.5).to(mean.dtype)
+    torch.testing.assert_close(observation.sample(parameters, NoNoise()), expected)
 
 
 def test_bernoulli_data_are_binarised_anew_with_the_grey_value_as_probability():

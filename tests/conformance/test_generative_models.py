@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from small_models import (
-    CONVOLUTIONAL,
     B,
     D,
     NoNoise,
@@ -17,6 +16,7 @@ from small_models import (
     every_unsupervised,
     minibatch,
     noise,
+    of_images,
     represented,
     spec,
     stirred,
@@ -35,7 +35,7 @@ def away_from_the_prior(name, kind):
     """A model whose posteriors are neither the prior nor exact, so that no bound is tight by accident."""
     model = spec(name, kind, bayesian="none").build(0)
     stream = torch.Generator().manual_seed(0)
-    distance = 0.1 if name.endswith(CONVOLUTIONAL) else 0.3  # of more layers, which multiply it
+    distance = 0.1 if of_images(name) else 0.3  # of more layers, which multiply it
     with torch.no_grad():
         for network, parameter in model.named_parameters():
             if network.split(".")[0] in {"encoder", "auxiliary", "auxiliary_decoder"}:

@@ -22,13 +22,13 @@ GENERATIVE = sorted(name for name, model in MODELS.items() if getattr(model, "ge
 WITH_CLASSES = sorted(name for name in GENERATIVE if getattr(MODELS[name], "decodes_class", False))
 
 
-def subject(name="m2", shape=(4, 2), classes=3, rows=20, kind="bernoulli"):
+def subject(name="m2", shape=(4, 2), classes=3, rows=20, kind="bernoulli", **chosen):
     """A small model of random data, as it starts."""
     D = math.prod(shape)
     names = tuple("abcdefghijklmnopqrstuvwxyz"[:classes])
     known = MODELS[name].__init__.__annotations__
     sizes = HIERARCHY if "latents" in known else SIZES
-    options = {option: value for option, value in sizes.items() if option in known}
+    options = {option: value for option, value in sizes.items() if option in known} | chosen
     observation = {"kind": kind, "trials": 1}
     model = ModelSpec(name, options, D, names, observation, 0.5, 0.3, shape).build(0)
     info = DatasetInfo(
@@ -119,6 +119,20 @@ def test_analogies_are_of_the_latents_inferred_with_the_known_class(name, drawn,
         z = it.model.encode(x, y, NoNoise())
     for c in range(3):
         np.testing.assert_allclose(images[:, c], decoded(it, c, z), atol=1e-6)
+
+
+def test_analogies_whose_pixels_depend_on_each_other_are_drawn_by_the_same_numbers_for_every_class(drawn, tmp_path):
+    """Where y and z move nothing classes are alike, and rows are not: each has its own draws of the pixels before."""
+    it = subject("sdgm", convolutions=[4], pixelcnn=[8, 1], bayesian="none")
+    with torch.no_grad():
+        for parameter in it.model.decoder.pixels.parameters():
+            parameter.add_(0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        for network in (it.model.decoder.maps, it.model.auxiliary_decoder, it.model.auxiliary, it.model.encoder):
+            network.layers[-1].weight.zero_()
+    draw_model(it, tmp_path, ["analogies"])
+    images = drawn["analogies"][1]
+    np.testing.assert_allclose(images, images[:, :1].repeat(3, axis=1), atol=1e-6)
+    assert images[:, 0].std(0).max() > 1e-3
 
 
 def test_reconstructions_are_those_of_the_model(drawn, tmp_path):
