@@ -109,7 +109,7 @@ class AuxiliaryModel(DeepGenerativeModel):
     def describe(self, x: Tensor | OfExamples | None, *inputs: Input, noise: Noise) -> Tensor:
         """Parameters of p(x | inputs), [..., outputs].
 
-        Of p(x_i | x_<i, inputs) with a PixelCNN: at x, as networks read it, or where there is none at draws.
+        With a PixelCNN of p(x_i | x_<i, inputs): at ``x``, as networks read it, or where that is None at draws of it.
         """
         if not isinstance(self.decoder, PixelDecoder):
             independent: Tensor = self.decoder(*inputs, noise=noise)
