@@ -47,12 +47,14 @@ from al_dgm.models import DeepGenerativeModel
 
 CONVOLUTIONS = {"model.sdgm.convolutions": [16, 32]}
 PIXELCNN = {**CONVOLUTIONS, "model.sdgm.pixelcnn": [16, 2]}
+WHOLE = {"model.sdgm.likelihood_weight": 1.0}  # pixels described by those before them are not counted several times
 NETWORKS: dict[str, dict[str, Any]] = {
     "dense": {},
     "convolutions": CONVOLUTIONS,
     "PixelCNN": PIXELCNN,
-    # Pixels that are described by those before them are not counted several times, so all may count.
-    "PixelCNN, likelihood weight 1": {**PIXELCNN, "model.sdgm.likelihood_weight": 1.0},
+    "dense, likelihood weight 1": WHOLE,
+    "convolutions, likelihood weight 1": CONVOLUTIONS | WHOLE,
+    "PixelCNN, likelihood weight 1": PIXELCNN | WHOLE,
 }
 BASE = {"model.name": "sdgm", "model.sdgm.enumeration": 2}  # a PixelCNN of every image with all classes takes long
 
