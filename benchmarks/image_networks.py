@@ -1,6 +1,6 @@
 """Claim: SDGM reads and produces images by convolutions, and by a PixelCNN as in FAME, and what that brings.
 
-The further work that thesis (seed 003, Section 6.1) and FAME's paper name: convolutions in SDGM, and FAME's decoder in
+The further work that the thesis and FAME's paper name (seed 003): convolutions in SDGM, and FAME's decoder in
 a semi-supervised model. On UCI's training digits (uci_digits.py): for each seed 1200 examples are the pool and 600
 others are looked at.
 
